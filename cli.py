@@ -1,0 +1,68 @@
+"""The command line: parses, calls one function, turns expected failures into one sentence and an exit code.
+
+Heavy imports happen inside the commands, so that ``fusioncli --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="fusioncli",
+    help="Fuse infrared and visible, or CT/PET/SPECT and MRI, image pairs with small networks.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def options(
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No progress bars and notes; errors and answers stay.")
+    ] = False,
+) -> None:
+    if quiet:
+        from pipeline.console import set_quiet
+
+        set_quiet(True)
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    from pipeline.errors import FusionError
+
+    try:
+        app()
+    except FusionError as error:
+        fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        fail("interrupted", 130)
+    except OSError as error:
+        fail(sentence(error), 1)
+
+
+def sentence(error: OSError) -> str:
+    """One sentence for an operating-system error, with its path."""
+    where = f"{error.filename}: " if error.filename else ""
+    reasons = {
+        errno.ENOSPC: "the disk is full; free some space and run the same command again",
+        errno.EACCES: "no permission; choose another place or change its rights",
+        errno.EROFS: "the file system is read-only; choose another place",
+        errno.ENAMETOOLONG: "the name is too long",
+    }
+    return where + reasons.get(error.errno or 0, error.strerror or str(error))
+
+
+def fail(message: str, code: int) -> None:
+    """Print one line to standard error and leave."""
+    sys.stderr.write(f"fusioncli: {message}\n")
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Stage one, offline: image pairs to captions, embeddings, loss weights and shards."""

@@ -1,0 +1,1 @@
+"""The commands of stage one, one file each; ``cli.py`` names them."""

@@ -1,0 +1,97 @@
+"""What the commands print: progress on standard error, answers on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+_state = {"quiet": False}
+
+
+def set_quiet(quiet: bool) -> None:
+    """Silence progress and notes (never errors or answers)."""
+    _state["quiet"] = quiet
+
+
+def is_quiet() -> bool:
+    """Whether progress and notes are silenced."""
+    return _state["quiet"]
+
+
+@cache
+def console() -> Console:
+    """The console for progress and notes (standard error; honours NO_COLOR)."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+@cache
+def answers() -> Console:
+    """The console for tables and answers (standard output)."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+def note(message: str) -> None:
+    """One line about what is going on."""
+    if not _state["quiet"]:
+        console().print(message, markup=False, soft_wrap=True)
+
+
+def progress(*columns: str) -> Progress:
+    """A progress bar: description, bar, count, the given extra task fields, elapsed and remaining time."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    extra = [TextColumn("{task.fields[" + name + "]}") for name in columns]
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        *extra,
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console(),
+        disable=_state["quiet"],
+    )
+
+
+def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table to standard output; numbers are right-aligned."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), title_justify="left")
+    for index, name in enumerate(header):
+        numeric = all(isinstance(row[index], int | float) for row in rows) and bool(rows)
+        table.add_column(escape(name), justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(escape(f"{cell:.4g}" if isinstance(cell, float) else str(cell)) for cell in row))
+    answers().print(table)
+
+
+def emit_json(value: object, destination: str) -> None:
+    """Write ``value`` as JSON to the file ``destination``, or to standard output for ``-``."""
+    from pipeline.atomic import write_text
+
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    if destination == "-":
+        sys.stdout.write(text)
+    else:
+        write_text(Path(destination), text)

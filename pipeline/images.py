@@ -1,0 +1,150 @@
+"""Reading image files safely: any depth and orientation in, a plain array out, one clear sentence on failure."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pipeline.errors import ImageError
+
+MAX_PIXELS = 150_000_000  # a 12k x 12k scan passes; a decompression bomb is refused from its header alone
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageInfo:
+    """What an image file's header says; height and width after its EXIF orientation."""
+
+    height: int
+    width: int
+    mode: str
+    format: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A decoded image.
+
+    ``pixels`` is (H, W) or (H, W, 3), uint8 or uint16 (grey only); ``alpha`` is (H, W) uint8 where the file has one.
+    """
+
+    pixels: NDArray[np.uint8] | NDArray[np.uint16]
+    alpha: NDArray[np.uint8] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    @property
+    def peak(self) -> int:
+        """The value of full brightness: 255 or 65535."""
+        return 65535 if self.pixels.dtype == np.uint16 else 255
+
+    def is_grey(self, tolerance: int = 2) -> bool:
+        """Whether all channels agree to within ``tolerance`` (JPEG colour noise) on 99.9 % of the pixels."""
+        if self.pixels.ndim == 2:
+            return True
+        spread = self.pixels.max(axis=2).astype(np.int32) - self.pixels.min(axis=2)
+        return float((spread > tolerance).mean()) < 0.001
+
+    def as_rgb(self) -> NDArray[np.float32]:
+        """(H, W, 3) float32 in 0..1; grey is repeated."""
+        unit = self.pixels.astype(np.float32) / self.peak
+        return np.repeat(unit[:, :, None], 3, axis=2) if unit.ndim == 2 else unit
+
+    def as_grey(self) -> NDArray[np.float32]:
+        """(H, W) float32 in 0..1; colour by ITU-R 601 weights, not rounded."""
+        unit = self.pixels.astype(np.float32) / self.peak
+        return unit if unit.ndim == 2 else unit @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def probe_image(source: Path | bytes, *, name: str | None = None) -> ImageInfo:
+    """Read only the header. Raises ImageError naming the file."""
+    with _Opened(source, name) as image:
+        width, height = image.size
+        if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):
+            width, height = height, width
+        return ImageInfo(height=height, width=width, mode=image.mode, format=image.format or "")
+
+
+def read_image(source: Path | bytes, *, name: str | None = None) -> Picture:
+    """Decode one image from a path or from its bytes.
+
+    EXIF orientation is applied; palettes and CMYK become RGB; 16-bit grey keeps its depth; alpha is kept apart.
+    Raises ImageError (missing, empty, not an image, truncated, animated, over MAX_PIXELS), naming the file.
+    """
+    label = name or (str(source) if isinstance(source, Path) else "image")
+    with _Opened(source, name) as image:
+        if getattr(image, "n_frames", 1) > 1:
+            raise ImageError(f"{label}: an animated or multi-page image; give one frame as a single image")
+        try:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ImageError(f"{label}: the image is damaged or cut short ({error})") from error
+        return _picture(upright)
+
+
+class _Opened:
+    """Open with PIL, turning its many exceptions into ImageError and checking the size before any decoding."""
+
+    def __init__(self, source: Path | bytes, name: str | None) -> None:
+        self.source = source
+        self.label = name or (str(source) if isinstance(source, Path) else "image")
+
+    def __enter__(self) -> Image.Image:
+        if isinstance(self.source, Path):
+            if not self.source.exists():
+                raise ImageError(f"{self.label}: no such file")
+            if self.source.is_dir():
+                raise ImageError(f"{self.label}: a folder where an image file was expected")
+            if self.source.stat().st_size == 0:
+                raise ImageError(f"{self.label}: the file is empty (0 bytes)")
+        elif not self.source:
+            raise ImageError(f"{self.label}: the file is empty (0 bytes)")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                self.image = Image.open(self.source if isinstance(self.source, Path) else io.BytesIO(self.source))
+        except UnidentifiedImageError as error:
+            raise ImageError(f"{self.label}: not an image this program can read") from error
+        except Image.DecompressionBombError as error:
+            raise ImageError(f"{self.label}: {error}") from error
+        except PermissionError as error:
+            raise ImageError(f"{self.label}: no permission to read it") from error
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ImageError(f"{self.label}: the image is damaged or cut short ({error})") from error
+        width, height = self.image.size
+        if width * height > MAX_PIXELS:
+            self.image.close()
+            raise ImageError(
+                f"{self.label}: {width} x {height} pixels is over the limit of {MAX_PIXELS:,}; crop it or scale it down"
+            )
+        return self.image
+
+    def __exit__(self, *_: object) -> None:
+        self.image.close()
+
+
+def _picture(image: Image.Image) -> Picture:
+    if image.mode in SIXTEEN_BIT_MODES:
+        return Picture(pixels=np.asarray(image).clip(0, 65535).astype(np.uint16))
+    if image.mode in ("1", "L"):
+        return Picture(pixels=np.asarray(image.convert("L")))
+    if image.mode == "F":
+        raise ImageError("floating-point images have no agreed range; save it as 8- or 16-bit")
+    if image.mode in ("LA", "La"):
+        grey, alpha = image.convert("LA").split()
+        return Picture(pixels=np.asarray(grey), alpha=np.asarray(alpha))
+    if image.mode in ("RGBA", "RGBa", "PA") or "transparency" in image.info:
+        bands = np.asarray(image.convert("RGBA"))
+        return Picture(pixels=np.ascontiguousarray(bands[:, :, :3]), alpha=np.ascontiguousarray(bands[:, :, 3]))
+    return Picture(pixels=np.asarray(image.convert("RGB")))

@@ -1,0 +1,49 @@
+"""Fixtures for the whole suite: real data when it is there, the command line as a stranger would run it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tests run two at a time on two cores; one thread each keeps them from fighting, and results reproducible."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real pairs: FUSIONCLI_DATA, else ../shared/data. Skips the test when it is absent."""
+    root = Path(os.environ.get("FUSIONCLI_DATA", REPOSITORY.parent / "shared" / "data")).resolve()
+    if not (root / "roadscene").is_dir():
+        pytest.skip(f"no real pairs at {root}: set FUSIONCLI_DATA to run this test")
+    return root
+
+
+@pytest.fixture
+def fusioncli(tmp_path: Path) -> Run:
+    """Run the command line in a process of its own, in ``tmp_path`` (cwd), without expecting success."""
+
+    def run(*arguments: str | Path, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "cli", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "NO_COLOR": "1", **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
