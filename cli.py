@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from fusion.commands.doctor import doctor
+
 app = typer.Typer(
     name="fusioncli",
     help="Fuse infrared and visible, or CT/PET/SPECT and MRI, image pairs with small networks.",
@@ -30,6 +32,9 @@ def options(
         from pipeline.console import set_quiet
 
         set_quiet(True)
+
+
+app.command()(doctor)
 
 
 def main() -> None:
