@@ -57,12 +57,12 @@ class Picture:
 
     def as_rgb(self) -> NDArray[np.float32]:
         """(H, W, 3) float32 in 0..1; grey is repeated."""
-        unit = self.pixels.astype(np.float32) / self.peak
+        unit = self.pixels.astype(np.float32) / np.float32(self.peak)
         return np.repeat(unit[:, :, None], 3, axis=2) if unit.ndim == 2 else unit
 
     def as_grey(self) -> NDArray[np.float32]:
         """(H, W) float32 in 0..1; colour by ITU-R 601 weights, not rounded."""
-        unit = self.pixels.astype(np.float32) / self.peak
+        unit = self.pixels.astype(np.float32) / np.float32(self.peak)
         return unit if unit.ndim == 2 else unit @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
