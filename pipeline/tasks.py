@@ -1,0 +1,246 @@
+"""A task: the event types a pair may show, and what follows from them (prompt, answer schema, loss weights).
+
+Everything comes from one file, ``manifests/tasks/<name>.yaml``, so that the labels the model is asked for, the labels
+the parser knows and the labels that have weights cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import ManifestError, closest
+
+DESCRIPTION_LENGTH = 160  # characters; an upper bound for the constrained answer, the prompt asks for fifteen words
+SCENE_LENGTH = 240
+EVENTS_PER_MODALITY = 4
+NO_SEVERITY = "none"  # what a constrained answer says beside the default label
+TASK_KEYS = frozenset({"name", "title", "modalities", "default", "severities", "events", "prompt"})
+EVENT_KEYS = frozenset({"meaning", "modalities", "aliases", "weights"})
+SLOTS = ("first", "second", "events", "severities", "default", "form")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """Weights of the five terms of the fusion loss; the loss is linear in them."""
+
+    intensity: float
+    consistency: float
+    gradient: float
+    ssim: float
+    colour: float
+
+    def as_dict(self) -> dict[str, float]:
+        """By term, in the fixed order intensity, consistency, gradient, ssim, colour."""
+        return {name: getattr(self, name) for name in WEIGHT_NAMES}
+
+
+WEIGHT_NAMES = tuple(field.name for field in fields(LossWeights))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventType:
+    """One label of the vocabulary. ``modalities`` empty: it may be said of either image."""
+
+    label: str
+    meaning: str
+    weights: LossWeights
+    modalities: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Vocabulary, wording and weights of one kind of fusion. ``digest`` is the sha256 of the file it came from."""
+
+    name: str
+    title: str
+    modalities: tuple[str, str]
+    default: str
+    severities: Mapping[str, str]
+    events: Mapping[str, EventType]
+    wording: str
+    digest: str
+
+    def labels(self, modality: str | None = None) -> tuple[str, ...]:
+        """Labels that may be said of ``modality`` (any, for None), in the file's order."""
+        return tuple(
+            label
+            for label, event in self.events.items()
+            if modality is None or not event.modalities or modality in event.modalities
+        )
+
+    def prompt(self, modalities: tuple[str, str] | None = None) -> str:
+        """The instruction that goes with both images; ``modalities`` names them (default: the task's own)."""
+        first, second = modalities or self.modalities
+        item = '{"type": "...", "severity": "...", "description": "..."}'
+        values = {
+            "first": first,
+            "second": second,
+            "events": "\n".join(self._line(event) for event in self.events.values()),
+            "severities": "\n".join(f"- {name}: {meaning}" for name, meaning in self.severities.items()),
+            "default": self.default,
+            "form": f'{{"scene": "...", "{first}": [{item}], "{second}": [{item}]}}',
+        }
+        return re.sub(r"\{(\w+)\}", lambda match: values[match[1]], self.wording).strip()
+
+    def schema(self, modalities: tuple[str, str] | None = None) -> dict[str, object]:
+        """JSON schema of the answer: a scene sentence, then per modality one to four events.
+
+        No ``pattern``: grammar compilers refuse it together with ``maxLength``.
+        """
+        names = modalities or self.modalities
+        properties: dict[str, object] = {"scene": {"type": "string", "minLength": 1, "maxLength": SCENE_LENGTH}}
+        for name in names:
+            properties[name] = {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": EVENTS_PER_MODALITY,
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "type": {"type": "string", "enum": list(self.labels(name))},
+                        "severity": {"type": "string", "enum": [NO_SEVERITY, *self.severities]},
+                        "description": {"type": "string", "maxLength": DESCRIPTION_LENGTH},
+                    },
+                    "required": ["type", "severity", "description"],
+                    "additionalProperties": False,
+                },
+            }
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": ["scene", *names],
+            "additionalProperties": False,
+        }
+
+    def find_label(self, text: str) -> str | None:
+        """The label that ``text`` means (any case, spaces or hyphens, or an alias); None if it is not known."""
+        return self._names.get(plain_name(text))
+
+    def find_severity(self, text: str | None) -> str | None:
+        """The severity that ``text`` means, or None where none or an unknown one is given."""
+        word = plain_name(text or "")
+        return word if word in self.severities else None
+
+    def weights_for(self, labels: Iterable[str]) -> LossWeights:
+        """Mean of the weights of the degradations among ``labels``.
+
+        The default's weights stand where no known degradation is named: "clean" beside a degradation does not dilute
+        it, and a label the file does not know has no weights (it stays in the record and is counted there).
+        """
+        known = [self.events[label].weights for label in labels if label in self.events and label != self.default]
+        if not known:
+            return self.events[self.default].weights
+        return LossWeights(**{name: sum(getattr(w, name) for w in known) / len(known) for name in WEIGHT_NAMES})
+
+    def fingerprint(self) -> dict[str, str]:
+        """What of this task decides a prior's content, the telling fields before the digest."""
+        weights = {label: list(event.weights.as_dict().values()) for label, event in self.events.items()}
+        return {
+            "name": self.name,
+            "vocabulary": ", ".join(self.events),
+            "weights": json.dumps(weights),
+            "digest": self.digest,
+        }
+
+    def _line(self, event: EventType) -> str:
+        only = f" (only the {' or '.join(event.modalities)} image)" if event.modalities else ""
+        return f"- {event.label}: {event.meaning}{only}"
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        names = {plain_name(alias): label for label, event in self.events.items() for alias in event.aliases}
+        return names | {plain_name(label): label for label in self.events}
+
+
+def plain_name(text: str) -> str:
+    """Lower case, with runs of anything but letters and digits as one underscore."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+
+
+def task_names() -> list[str]:
+    """Names of the tasks that come with this project."""
+    folder = files("manifests") / "tasks"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_task(name: str) -> Task:
+    """Read a task by name, or from a path ending in ``.yaml``. Raises ManifestError naming file and key."""
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise ManifestError(f"{name}: no such task file")
+        return parse_task(path.read_bytes(), source=name)
+    if name not in task_names():
+        raise ManifestError(f"no task {name!r}{closest(name, task_names())}; there are: {', '.join(task_names())}")
+    return parse_task((files("manifests") / "tasks" / f"{name}.yaml").read_bytes(), source=f"tasks/{name}.yaml")
+
+
+def parse_task(content: bytes, *, source: str) -> Task:
+    """Build a Task from YAML. Raises ManifestError for wrong or missing keys and labels without weights."""
+    try:
+        raw = yaml.safe_load(content)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{source}: not valid YAML ({error})") from error
+    _check_keys(raw, TASK_KEYS, TASK_KEYS, source)
+    if not isinstance(raw["events"], dict) or not isinstance(raw["severities"], dict):
+        raise ManifestError(f"{source}: 'events' and 'severities' must be mappings")
+    modalities = tuple(raw["modalities"])
+    if len(modalities) != 2:
+        raise ManifestError(f"{source}: 'modalities' must name two images, got {raw['modalities']!r}")
+    events = {label: _event(label, entry, source) for label, entry in raw["events"].items()}
+    if raw["default"] not in events:
+        raise ManifestError(f"{source}: default label {raw['default']!r} is not among the events")
+    unknown = set(re.findall(r"\{(\w+)\}", raw["prompt"])) - set(SLOTS)
+    if unknown:
+        raise ManifestError(f"{source}: prompt has unknown slots {sorted(unknown)}; known: {', '.join(SLOTS)}")
+    return Task(
+        name=raw["name"],
+        title=raw["title"],
+        modalities=(modalities[0], modalities[1]),
+        default=raw["default"],
+        severities=raw["severities"],
+        events=events,
+        wording=raw["prompt"],
+        digest=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def _event(label: str, entry: object, source: str) -> EventType:
+    where = f"{source}: event {label!r}"
+    if plain_name(str(label)) != label:
+        raise ManifestError(f"{where}: a label is lower case letters, digits and underscores")
+    entry = _check_keys(entry, EVENT_KEYS, {"meaning", "weights"}, where)
+    weights = _check_keys(entry["weights"], set(WEIGHT_NAMES), set(WEIGHT_NAMES), f"{where}: weights")
+    for name, value in weights.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise ManifestError(f"{where}: weight {name} is {value!r}, expected a number of at least 0")
+    return EventType(
+        label=label,
+        meaning=entry["meaning"],
+        weights=LossWeights(**{name: float(value) for name, value in weights.items()}),
+        modalities=tuple(entry.get("modalities", ())),
+        aliases=tuple(entry.get("aliases", ())),
+    )
+
+
+def _check_keys(entry: object, allowed: Iterable[str], required: Iterable[str], where: str) -> dict[str, Any]:
+    if not isinstance(entry, dict):
+        raise ManifestError(f"{where}: expected a mapping, found {type(entry).__name__}")
+    for key in entry:
+        if key not in allowed:
+            raise ManifestError(f"{where}: unknown key {key!r}{closest(str(key), allowed)}")
+    missing = sorted(set(required) - set(entry))
+    if missing:
+        raise ManifestError(f"{where}: missing {', '.join(missing)}")
+    return entry
