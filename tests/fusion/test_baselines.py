@@ -92,7 +92,7 @@ def test_wavelet_bands_are_named_right() -> None:
 
 @pytest.mark.parametrize("name", ["laplacian", "wavelet", "guided"])
 def test_detail_of_either_source_survives(name: str) -> None:
-    """Left half textured in one image, right half in the other: the fused image has both, the mean only half of each."""
+    """Left half textured in one image, right half in the other: the fused image has both."""
     texture = 0.5 + 0.2 * (picture(1, (64, 64)) - 0.5)
     flat = torch.full_like(texture, 0.5)
     left = torch.arange(64) < 32
