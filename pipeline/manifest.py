@@ -1,0 +1,147 @@
+"""What a data set is: its modalities, task, splits, where they lie, and what its owners ask for."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.errors import ManifestError, closest
+
+KNOWN_KEYS = frozenset({"title", "folder", "task", "modalities", "splits", "homepage", "terms", "citation"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modality:
+    """One kind of image: its name, and the channels a network sees (3 or 1)."""
+
+    name: str
+    channels: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Where the images of a split lie, relative to the data set's folder, and which stems belong to it (None: all)."""
+
+    name: str
+    folders: dict[str, str]
+    members: frozenset[str] | None = None
+    expected: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """One data set. ``modalities`` are A (visible, CT, PET, SPECT) and B (infrared, MRI), in this order."""
+
+    name: str
+    title: str
+    folder: str
+    task: str
+    modalities: tuple[Modality, Modality]
+    splits: dict[str, Split]
+    homepage: str
+    terms: str
+    citation: str
+    digest: str
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The names of the two modalities."""
+        return self.modalities[0].name, self.modalities[1].name
+
+
+def manifest_names() -> list[str]:
+    """The data sets that have a manifest, sorted."""
+    folder = resources.files("manifests") / "datasets"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_manifest(name: str) -> Manifest:
+    """Read the manifest called ``name``. Raises ManifestError for an unknown name or a wrong file."""
+    if name not in manifest_names():
+        raise ManifestError(
+            f"no data set called {name!r}{closest(name, manifest_names())}; `fusioncli data list` shows all, and "
+            "--pairs VISIBLE_DIR INFRARED_DIR takes any two folders"
+        )
+    text = (resources.files("manifests") / "datasets" / f"{name}.yaml").read_text(encoding="utf-8")
+    return parse_manifest(name, text)
+
+
+def parse_manifest(name: str, text: str) -> Manifest:
+    """Build a manifest from YAML. Raises ManifestError naming the data set and the key."""
+    raw = yaml.safe_load(text)
+    if not isinstance(raw, dict):
+        raise ManifestError(f"{name}: a manifest is a mapping of {', '.join(sorted(KNOWN_KEYS))}")
+    for key in raw:
+        if key not in KNOWN_KEYS:
+            raise ManifestError(f"{name}: unknown key {key!r}{closest(str(key), KNOWN_KEYS)}")
+    for key in KNOWN_KEYS - raw.keys():
+        raise ManifestError(f"{name}: the key {key!r} is missing")
+    first, second = (Modality(name=str(entry["name"]), channels=int(entry["channels"])) for entry in raw["modalities"])
+    files = {key: _inside(name, str(entry["file"])) for key, entry in raw["splits"].items() if "file" in entry}
+    texts = {file: _split_text(file) for file in sorted(set(files.values()))}
+    splits = {key: _split(name, key, entry, texts) for key, entry in raw["splits"].items()}
+    digest = hashlib.sha256("\0".join([text, *texts.values()]).encode()).hexdigest()
+    return Manifest(
+        name=name,
+        title=str(raw["title"]),
+        folder=_inside(name, str(raw["folder"])),
+        task=str(raw["task"]),
+        modalities=(first, second),
+        splits=splits,
+        homepage=str(raw["homepage"]),
+        terms=str(raw["terms"]),
+        citation=str(raw["citation"]),
+        digest=digest,
+    )
+
+
+def folder_manifest(names: tuple[str, str] = ("visible", "infrared"), task: str = "ivf") -> Manifest:
+    """The manifest of two folders that nobody described: one split, ``train``, whose folders are the two given."""
+    first, second = names
+    return Manifest(
+        name="pairs",
+        title="image pairs from two folders",
+        folder=".",
+        task=task,
+        modalities=(Modality(name=first, channels=3), Modality(name=second, channels=1)),
+        splits={"train": Split(name="train", folders={first: first, second: second})},
+        homepage="",
+        terms="",
+        citation="",
+        digest=hashlib.sha256(f"pairs {first} {second} {task}".encode()).hexdigest(),
+    )
+
+
+def members_digest(members: dict[str, list[str]]) -> str:
+    """SHA-256 over the stems of a split file, split by split: what its ``sha256`` line must say."""
+    lines = [f"{split} {stem}" for split in sorted(members) for stem in sorted(members[split])]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _split(name: str, key: str, entry: dict[str, Any], texts: dict[str, str]) -> Split:
+    folders = {modality: _inside(name, str(folder)) for modality, folder in entry["folders"].items()}
+    if "file" not in entry:
+        return Split(name=key, folders=folders, expected=entry.get("expected"))
+    raw = yaml.safe_load(texts[str(entry["file"])])
+    members: dict[str, list[str]] = {split: [str(stem) for stem in raw[split]] for split in ("train", "test")}
+    if members_digest(members) != raw["sha256"]:
+        raise ManifestError(
+            f"{entry['file']}: the stems do not match the file's sha256; a split is fixed: make a new version instead"
+        )
+    return Split(name=key, folders=folders, members=frozenset(members[key]), expected=len(members[key]))
+
+
+def _split_text(file: str) -> str:
+    return (resources.files("manifests") / file).read_text(encoding="utf-8")
+
+
+def _inside(name: str, folder: str) -> str:
+    path = Path(folder)
+    if path.is_absolute() or ".." in path.parts or "\0" in folder:
+        raise ManifestError(f"{name}: the path {folder!r} leaves the data folder")
+    return folder

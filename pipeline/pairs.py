@@ -1,0 +1,170 @@
+"""Finding pairs: two files of one stem, one in each modality's folder. Nothing is zipped, nothing skipped in silence."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import InputError, PairingError
+from pipeline.images import EXTENSIONS, Picture, probe_image, read_image
+from pipeline.manifest import Manifest, Split
+
+SHOWN = 5  # how many offending paths a message lists before it counts the rest
+UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+LONGEST_KEY = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two files of one scene. ``key`` is unique in its set and safe as a file name; it has no dot."""
+
+    key: str
+    stem: str
+    split: str
+    first: Path
+    second: Path
+
+
+def data_root(option: Path | None = None) -> Path:
+    """The data root: the option, else FUSIONCLI_DATA, else ``data``. Raises InputError when it does not exist."""
+    root = option or Path(os.environ.get("FUSIONCLI_DATA", "data"))
+    if not root.is_dir():
+        raise InputError(f"{root}: no such data folder; give --root DIR or set FUSIONCLI_DATA")
+    return root
+
+
+def find_pairs(manifest: Manifest, root: Path, splits: Collection[str] | None = None) -> list[Pair]:
+    """All pairs of the given splits (default: every split), sorted by key.
+
+    Raises PairingError naming stray files, orphans, double stems and missing members.
+    """
+    for name in splits or ():
+        if name not in manifest.splits:
+            raise InputError(f"{manifest.name} has no split {name!r}; it has {', '.join(manifest.splits)}")
+    home = root / manifest.folder
+    known: dict[tuple[str, ...], set[str]] = {}
+    for split in manifest.splits.values():
+        known.setdefault(tuple(split.folders.values()), set()).update(split.members or ())
+    found: list[tuple[str, str, Path, Path]] = []
+    for split in manifest.splits.values():
+        if splits is not None and split.name not in splits:
+            continue
+        stems = _split_stems(manifest, home, split, known[tuple(split.folders.values())])
+        found += [(split.name, stem, first, second) for stem, (first, second) in stems.items()]
+    return _with_keys(found)
+
+
+def pair_folders(first: Path, second: Path, split: str = "train") -> list[Pair]:
+    """The pairs of any two folders, sorted by key. Raises PairingError as ``find_pairs`` does."""
+    stems = _match(images_in(first), images_in(second), first, second)
+    return _with_keys([(split, stem, *files) for stem, files in stems.items()])
+
+
+def images_in(folder: Path) -> dict[str, Path]:
+    """The image files of a folder by stem. Raises PairingError: no folder, nothing in it, strays, double stems."""
+    if not folder.exists():
+        raise PairingError(f"{folder}: no such folder")
+    if not folder.is_dir():
+        raise PairingError(f"{folder}: a file where a folder of images was expected")
+    entries = sorted(folder.iterdir())
+    strays = [path for path in entries if path.suffix.lower() not in EXTENSIONS or not path.is_file()]
+    if strays:
+        raise PairingError(f"not images: {shown(strays)}; move them out of the image folder")
+    if not entries:
+        raise PairingError(f"{folder}: the folder is empty")
+    doubles = [stem for stem, times in Counter(_stem(path) for path in entries).items() if times > 1]
+    if doubles:
+        raise PairingError(f"{folder}: several files have the stem {shown(doubles)}; keep one of each")
+    return {_stem(path): path for path in entries}
+
+
+def read_pair(pair: Pair, channels: tuple[int, int] = (3, 1)) -> tuple[Picture, Picture]:
+    """Decode both images. Raises ImageError; PairingError for different sizes or modalities in the wrong order."""
+    first, second = read_image(pair.first), read_image(pair.second)
+    if first.size != second.size:
+        raise PairingError(_size_message(pair, first.size, second.size))
+    for path, picture, wanted in ((pair.first, first, channels[0]), (pair.second, second, channels[1])):
+        if wanted == 1 and not picture.is_grey():
+            raise PairingError(
+                f"{path}: a colour image where a grey one (infrared, MRI) was expected; are the two modalities swapped?"
+            )
+    return first, second
+
+
+def pair_size(pair: Pair) -> tuple[int, int]:
+    """Height and width from the headers alone. Raises ImageError, or PairingError when they differ."""
+    first, second = probe_image(pair.first), probe_image(pair.second)
+    sizes = (first.height, first.width), (second.height, second.width)
+    if sizes[0] != sizes[1]:
+        raise PairingError(_size_message(pair, *sizes))
+    return sizes[0]
+
+
+def safe_key(stem: str) -> str:
+    """``stem`` itself where it is a safe file name; otherwise its safe part and eight digits of its hash."""
+    plain = UNSAFE.sub("_", unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()).strip("_-")
+    if plain == stem and len(plain) <= LONGEST_KEY:
+        return plain
+    digest = hashlib.sha256(stem.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return f"{plain[: LONGEST_KEY - 9]}-{digest}" if plain else f"pair-{digest}"
+
+
+def shown(items: Iterable[object]) -> str:
+    """The first few items and how many more there are."""
+    listed = [str(item) for item in items]
+    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
+    return ", ".join(listed[:SHOWN]) + more
+
+
+def _split_stems(manifest: Manifest, home: Path, split: Split, known: set[str]) -> dict[str, tuple[Path, Path]]:
+    first, second = (home / split.folders[name] for name in manifest.names)
+    stems = _match(images_in(first), images_in(second), first, second)
+    if split.members is None:
+        return stems
+    strays = sorted(stems.keys() - known)
+    if strays:
+        raise PairingError(f"{first}: not in any split of {manifest.name}: {shown(strays)}; move them elsewhere")
+    missing = sorted(split.members - stems.keys())
+    if missing:
+        raise PairingError(f"{first}: the {split.name} split of {manifest.name} lacks {shown(missing)}")
+    return {stem: files for stem, files in stems.items() if stem in split.members}
+
+
+def _match(
+    first: Mapping[str, Path], second: Mapping[str, Path], first_folder: Path, second_folder: Path
+) -> dict[str, tuple[Path, Path]]:
+    orphans = [first[stem] for stem in sorted(first.keys() - second.keys())]
+    orphans += [second[stem] for stem in sorted(second.keys() - first.keys())]
+    if orphans:
+        raise PairingError(
+            f"without a partner of the same stem in {first_folder} and {second_folder}: {shown(orphans)}"
+        )
+    return {stem: (first[stem], second[stem]) for stem in sorted(first)}
+
+
+def _with_keys(found: list[tuple[str, str, Path, Path]]) -> list[Pair]:
+    times = Counter(safe_key(stem) for _, stem, _, _ in found)
+    pairs = []
+    for split, stem, first, second in found:
+        key = safe_key(stem)
+        if times[key] > 1:  # one stem in two splits
+            key = safe_key(f"{split}/{stem}")
+        pairs.append(Pair(key=key, stem=stem, split=split, first=first, second=second))
+    return sorted(pairs, key=lambda pair: pair.key)
+
+
+def _stem(path: Path) -> str:
+    return unicodedata.normalize("NFC", path.stem)
+
+
+def _size_message(pair: Pair, first: tuple[int, int], second: tuple[int, int]) -> str:
+    return (
+        f"{pair.first} is {first[1]} x {first[0]} pixels, {pair.second} is {second[1]} x {second[0]}: the two images of "
+        "a pair must be aligned and of one size"
+    )
