@@ -1,0 +1,92 @@
+"""The block both networks are made of, and its parts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fusion.attention import ChannelAttention, SpatialAttention
+
+CHANNEL_HEADS = (1, 2, 4, 8)  # by level, finest first
+SPATIAL_HEADS = (2, 2, 3, 4)
+
+
+class ChannelNorm(nn.Module):
+    """Layer normalisation over the channels of every pixel; (N, C, H, W) to the same."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = functional.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, 1e-5)
+        return y.permute(0, 3, 1, 2)
+
+
+class GatedFeedForward(nn.Module):
+    """Restormer's GDFN: 1x1 up to two halves, depthwise 3x3, gelu of one gates the other, 1x1 back."""
+
+    def __init__(self, width: int, expansion: float) -> None:
+        super().__init__()
+        hidden = int(width * expansion)
+        self.up = nn.Conv2d(width, 2 * hidden, 1, bias=False)
+        self.depthwise = nn.Conv2d(2 * hidden, 2 * hidden, 3, padding=1, groups=2 * hidden, bias=False)
+        self.down = nn.Conv2d(hidden, width, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.depthwise(self.up(x)).chunk(2, dim=1)
+        return self.down(functional.gelu(gate) * value)
+
+
+class Block(nn.Module):
+    """Channel attention, feed-forward, windowed spatial attention, feed-forward; each as ``x + f(norm(x))``."""
+
+    def __init__(self, width: int, level: int, expansion: float) -> None:
+        super().__init__()
+        self.channel = ChannelAttention(width, CHANNEL_HEADS[level])
+        self.spatial = SpatialAttention(width, SPATIAL_HEADS[level])
+        self.feed1 = GatedFeedForward(width, expansion)
+        self.feed2 = GatedFeedForward(width, expansion)
+        self.norms = nn.ModuleList(ChannelNorm(width) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = (self.channel, self.feed1, self.spatial, self.feed2)
+        for norm, step in zip(self.norms, steps, strict=True):
+            x = x + step(norm(x))
+        return x
+
+
+class Down(nn.Module):
+    """Half the size, twice the channels: 3x3 to C/2, then pixel-unshuffle."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width // 2, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.pixel_unshuffle(self.conv(x), 2)
+
+
+class Up(nn.Module):
+    """Twice the size, half the channels: 3x3 to 2C, then pixel-shuffle."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, 2 * width, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.pixel_shuffle(self.conv(x), 2)
+
+
+class TextCondition(nn.Module):
+    """Feature-wise modulation by the text (Eq. 9): ``(1 + γ) ⊙ F + β``; text is (N, D)."""
+
+    def __init__(self, text_width: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(text_width, width), nn.ReLU(), nn.Linear(width, 2 * width))
+
+    def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        gamma, beta = self.layers(text)[:, :, None, None].chunk(2, dim=1)
+        return (1 + gamma) * x + beta
