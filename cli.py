@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from fusion.commands.doctor import doctor
+from fusion.commands.nets import nets
 
 app = typer.Typer(
     name="fusioncli",
@@ -35,6 +36,7 @@ def options(
 
 
 app.command()(doctor)
+app.command()(nets)
 
 
 def main() -> None:

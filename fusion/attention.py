@@ -32,11 +32,12 @@ class ChannelAttention(nn.Module):
         # Normalising the small product by the two norms equals normalising q and k along their pixels.
         norms = q.norm(dim=-1).clamp_min(1e-12).unsqueeze(-1) * k.norm(dim=-1).clamp_min(1e-12).unsqueeze(-2)
         attention = (self.temperature * (q @ k.transpose(-2, -1)) / norms).softmax(dim=-1)
-        return self.out((attention @ v).reshape(n, c, h, w))
+        y: Tensor = self.out((attention @ v).reshape(n, c, h, w))
+        return y
 
 
 class SpatialAttention(nn.Module):
-    """Attention inside windows that see beyond their border, with relative positions (X-Restormer, overlapping windows).
+    """Attention inside windows that see beyond their border, with relative positions (X-Restormer).
 
     (N, C, H, W) to (N, C, H, W); H and W must divide by WINDOW. Outside the image keys and values are zero.
 
@@ -76,7 +77,8 @@ class SpatialAttention(nn.Module):
         v = functional.pad(v, (0, 2 * REACH))  # the fused kernel wants one width for all three
         y = functional.scaled_dot_product_attention(q, k, v, scale=1.0)[..., : self.head_width]
         y = y.reshape(n, rows, columns, self.heads, WINDOW, WINDOW, self.head_width)
-        return self.out(y.permute(0, 3, 6, 1, 4, 2, 5).reshape(n, -1, h, w))
+        y: Tensor = self.out(y.permute(0, 3, 6, 1, 4, 2, 5).reshape(n, -1, h, w))
+        return y
 
     def _reach(self, x: Tensor) -> Tensor:
         """(N, heads·e, H, W) to (N·windows, heads, 144, e): strided views, gathered once."""

@@ -37,7 +37,8 @@ class GatedFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, value = self.depthwise(self.up(x)).chunk(2, dim=1)
-        return self.down(functional.gelu(gate) * value)
+        y: Tensor = self.down(functional.gelu(gate) * value)
+        return y
 
 
 class Block(nn.Module):
@@ -89,4 +90,5 @@ class TextCondition(nn.Module):
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
         gamma, beta = self.layers(text)[:, :, None, None].chunk(2, dim=1)
-        return (1 + gamma) * x + beta
+        y: Tensor = (1 + gamma) * x + beta
+        return y

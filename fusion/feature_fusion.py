@@ -42,7 +42,8 @@ class AttentionFusion(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         both = torch.cat([a, b], dim=1)
-        return self.out(self.channel(both) + self.spatial(both))
+        y: Tensor = self.out(self.channel(both) + self.spatial(both))
+        return y
 
 
 class ConcatFusion(nn.Module):
@@ -53,7 +54,8 @@ class ConcatFusion(nn.Module):
         self.out = nn.Conv2d(2 * width, width, 1, bias=False)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return self.out(torch.cat([a, b], dim=1))
+        y: Tensor = self.out(torch.cat([a, b], dim=1))
+        return y
 
 
 class FixedFusion(nn.Module):
@@ -79,7 +81,8 @@ class DynamicFusion(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         both = torch.cat([a, b], dim=1)
-        return self.out(both * self.gate(both.mean(dim=(2, 3))).sigmoid()[:, :, None, None])
+        y: Tensor = self.out(both * self.gate(both.mean(dim=(2, 3))).sigmoid()[:, :, None, None])
+        return y
 
 
 class MultiscaleFusion(nn.Module):

@@ -1,0 +1,149 @@
+"""Trained weights on disk, in the Hub's layout: config.json, model.safetensors, README.md. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusion.catalog import build_network, config_as_dict, config_from_dict
+from pipeline.atomic import write_bytes, write_text
+from pipeline.errors import WeightsError, closest
+
+FORMAT = 1
+CONFIG, MODEL, CARD = "config.json", "model.safetensors", "README.md"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """A loaded network (eval mode, float32) with the whole of its config.json and the SHA-256 of its tensors."""
+
+    name: str
+    network: nn.Module
+    config: dict[str, Any]
+    sha256: str
+
+
+def save_weights(
+    folder: Path,
+    network: nn.Module,
+    card: str,
+    extra: Mapping[str, Any] | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
+    half: bool = False,
+) -> None:
+    """Write a network built by the catalogue. ``tensors`` replace its own (an average, say); ``half`` stores fp16.
+
+    config.json comes last: a folder without it is not a set of weights.
+    """
+    from safetensors.torch import save
+
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().cpu().contiguous() for name, value in (tensors or network.state_dict()).items()}
+    if half:
+        state = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
+    content = save(state)
+    described = config_as_dict(network.config)  # type: ignore[arg-type]
+    config = {"format": FORMAT, **described, "sha256": hashlib.sha256(content).hexdigest(), **(extra or {})}
+    write_bytes(folder / MODEL, content)
+    write_text(folder / CARD, card)
+    write_text(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+
+
+def load_weights(source: str | Path) -> Weights:
+    """Load a run or weights folder, a shipped name, or a Hub id ("owner/name").
+
+    Raises WeightsError: nothing there, not a checkpoint, another format, tensors that do not fit, a wrong digest.
+    """
+    folder = find_weights(source)
+    config = read_config(folder)
+    path = folder / MODEL
+    if not path.is_file():
+        raise WeightsError(f"{path}: missing; a weights folder holds {CONFIG} and {MODEL}")
+    content = path.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    if config.get("sha256") != sha256:
+        raise WeightsError(f"{path}: its SHA-256 is {sha256[:12]}…, {CONFIG} says {str(config.get('sha256'))[:12]}…")
+    network = build_network(config_from_dict(config))
+    _fill(network, _tensors(content, path), path)
+    return Weights(name=str(source), network=network.eval(), config=config, sha256=sha256)
+
+
+def find_weights(source: str | Path) -> Path:
+    """The folder behind a path, a shipped name or a Hub id. Raises WeightsError."""
+    path = Path(source)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise WeightsError(f"{path}: a file where a weights folder was expected; give the folder that holds {CONFIG}")
+    name = str(source)
+    if name in shipped_names():
+        return Path(str(resources.files("fusion") / "weights" / name))
+    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not path.parent.exists():
+        return _from_hub(name)
+    raise WeightsError(
+        f"no weights at {name!r}{closest(name, shipped_names())}: not a folder, and not a shipped name "
+        f"({', '.join(shipped_names()) or 'none are shipped'})"
+    )
+
+
+def shipped_names() -> list[str]:
+    """The weights inside the package, sorted."""
+    folder = Path(str(resources.files("fusion"))) / "weights"
+    return sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a weights folder. Raises WeightsError when there is none or it is not ours."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise WeightsError(f"{folder}: no {CONFIG}; not a folder of weights made by this program")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path}: not JSON ({error})") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        found = config.get("format") if isinstance(config, dict) else None
+        raise WeightsError(f"{path}: weights format {found!r}; this version reads {FORMAT}")
+    return config
+
+
+def _tensors(content: bytes, path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors: dict[str, Tensor] = load(content)
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: not a safetensors file ({error})") from error
+    return tensors
+
+
+def _fill(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    wanted = network.state_dict()
+    missing, unknown = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+    if missing or unknown:
+        raise WeightsError(f"{path}: tensors do not fit the network: missing {missing[:3]}, unknown {unknown[:3]}")
+    for name, value in tensors.items():
+        if value.shape != wanted[name].shape:
+            raise WeightsError(f"{path}: {name} is {tuple(value.shape)}, expected {tuple(wanted[name].shape)}")
+    network.load_state_dict({name: value.to(torch.float32) for name, value in tensors.items()})
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, MODEL, CARD]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise WeightsError(
+            f"{name}: not to be had from the Hub ({type(error).__name__}), and no such folder"
+        ) from error
