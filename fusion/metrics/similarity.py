@@ -1,0 +1,88 @@
+"""Structural similarity of the fused image with its sources: SSIM and MS-SSIM, sums over both.
+
+All take grey images (N, 1, H, W) of 0..255, tensors or Planes; differentiable in every argument.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as nn
+
+from fusion.metrics.planes import Grey, Plane, plane, undefined
+from fusion.metrics.windows import gaussian_window, local_mean
+
+WINDOW = gaussian_window(11, 1.5)
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+SMALLEST_MS_SSIM_SIDE = 161  # four halvings must leave more than an 11-pixel window
+
+
+def ssim(first: Grey, second: Grey, fused: Grey, data_range: float = 255.0) -> Tensor:
+    """SSIM: ``SSIM(A, F) + SSIM(B, F)``, -2..2, higher is better; NaN where a side is under 11 pixels.
+
+    11 x 11 Gaussian window of sigma 1.5, full windows only, K1 = .01, K2 = .03, population variances.
+    Source: Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment", IEEE Trans. Image Process. 2004.
+    """
+    f = plane(fused)
+    if min(f.size) < len(WINDOW):
+        return undefined(f)
+    pairs = _compare(plane(first), plane(second), f, data_range)
+    return pairs[0][0] + pairs[1][0]
+
+
+def ms_ssim(first: Grey, second: Grey, fused: Grey, data_range: float = 255.0) -> Tensor:
+    """MS-SSIM: the product of contrast-structure terms over five scales, sum over sources, 0..2, higher is better.
+
+    Scales by 2 x 2 means (an odd side gets a row of zeros in front, counted in the mean, as the toolkits do); negative
+    terms count as 0. NaN where a side is under 161 pixels.
+    Source: Wang, Simoncelli and Bovik, "Multi-scale structural similarity", Asilomar 2003.
+    """
+    a, b, f = plane(first), plane(second), plane(fused)
+    if min(f.size) < SMALLEST_MS_SSIM_SIDE:
+        return undefined(f)
+    products = [torch.ones((), dtype=f.values.dtype, device=f.values.device)] * 2
+    for scale, weight in enumerate(SCALE_WEIGHTS):
+        last = scale == len(SCALE_WEIGHTS) - 1
+        pairs = _compare(a, b, f, data_range)
+        products = [
+            product * nn.relu(pair[0] if last else pair[1]) ** weight
+            for product, pair in zip(products, pairs, strict=True)
+        ]
+        if not last:
+            a, b, f = _half(a), _half(b), _half(f)
+    return products[0] + products[1]
+
+
+def _compare(a: Plane, b: Plane, f: Plane, data_range: float) -> list[tuple[Tensor, Tensor]]:
+    """For each source (mean SSIM, mean contrast-structure term), each (N,)."""
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    mean_f, square_f, cross_a, cross_b = local_mean(
+        torch.cat([f.centred, f.centred.square(), a.centred * f.centred, b.centred * f.centred], dim=1), WINDOW
+    ).chunk(4, dim=1)
+    variance_f = square_f - mean_f.square()
+    pairs = []
+    for source, cross in ((a, cross_a), (b, cross_b)):
+        mean, variance = moments(source)
+        structure = (2 * (cross - mean * mean_f) + c2) / (variance + variance_f + c2)
+        m, mf = mean + source.centre, mean_f + f.centre
+        luminance = (2 * m * mf + c1) / (m.square() + mf.square() + c1)
+        pairs.append(((luminance * structure).mean(dim=(1, 2, 3)), structure.mean(dim=(1, 2, 3))))
+    return pairs
+
+
+def moments(image: Plane) -> tuple[Tensor, Tensor]:
+    """Local mean (of the centred image) and variance under the SSIM window."""
+
+    def compute() -> tuple[Tensor, Tensor]:
+        mean, square = local_mean(torch.cat([image.centred, image.centred.square()], dim=1), WINDOW).chunk(2, dim=1)
+        return mean, square - mean.square()
+
+    return image.recall("ssim moments", compute)
+
+
+def _half(image: Plane) -> Plane:
+    def compute() -> Plane:
+        odd = [side % 2 for side in image.size]
+        return Plane(nn.avg_pool2d(image.values, 2, padding=odd))
+
+    return image.recall("half", compute)

@@ -1,0 +1,89 @@
+"""Visual information fidelity of the fused image with its sources, in the pixel domain over four scales."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fusion.metrics.planes import Grey, Plane, plane, undefined
+from fusion.metrics.windows import gaussian_window, local_mean
+
+WINDOWS = tuple(gaussian_window(length, length / 5) for length in (17, 9, 5, 3))
+VISUAL_NOISE = 2.0
+TINY = 1e-10
+SMALLEST_SIDE = 41  # below it the last scale has no full window
+
+
+def vif(first: Grey, second: Grey, fused: Grey) -> Tensor:
+    """VIF: ``VIF(A, F) + VIF(B, F)``, no unit, 0 upwards (2 for F = A = B), higher is better. Differentiable.
+
+    ``VIF(X, F) = sum log(1 + g^2 s_X / (s_v + n)) / sum log(1 + s_X / n)`` over all windows of four scales, where s_X
+    is the local variance of the source, g the local gain that predicts F from it, s_v what is left of F's variance,
+    and n = 2 the variance of visual noise. Gaussian windows of 17, 9, 5 and 3 pixels, sigma a fifth of that, full
+    windows only; each scale is the one before, smoothed and every second pixel kept.
+
+    grey images (N, 1, H, W) of 0..255, tensors or Planes; returns (N,), NaN where a source is constant or a side is
+    under 41 pixels. Source: Sheikh and Bovik, "Image information and visual quality", IEEE Trans. Image Process. 2006;
+    for fusion Han et al., Inf. Fusion 2013.
+    """
+    to_first, to_second = vif_of_each(first, second, fused)
+    return to_first + to_second
+
+
+def mean_vif(first: Grey, second: Grey, fused: Grey) -> Tensor:
+    """VIF averaged over both sources instead of summed: half of ``vif``, 1 for F = A = B."""
+    return vif(first, second, fused) / 2
+
+
+def vif_of_each(first: Grey, second: Grey, fused: Grey) -> tuple[Tensor, Tensor]:
+    """``VIF(A, F)`` and ``VIF(B, F)``, each (N,)."""
+    a, b, f = plane(first), plane(second), plane(fused)
+    if min(f.size) < SMALLEST_SIDE:
+        return undefined(f), undefined(f)
+    kept = [torch.zeros((), dtype=f.values.dtype, device=f.values.device)] * 2
+    scaled_f = f.centred
+    scaled = [scales(a), scales(b)]
+    for scale, window in enumerate(WINDOWS):
+        if scale:
+            scaled_f = local_mean(scaled_f, window)[..., ::2, ::2]
+        xs = [source[scale] for source in scaled]
+        stack = torch.cat([scaled_f, scaled_f.square(), *(x * scaled_f for x, _, _ in xs)], dim=1)
+        mean_f, square_f, *crosses = local_mean(stack, window).chunk(4, dim=1)
+        variance_f = (square_f - mean_f.square()).clamp_min(0)
+        for index, ((_, mean, variance), cross) in enumerate(zip(xs, crosses, strict=True)):
+            kept[index] = kept[index] + information_kept(variance, variance_f, cross - mean * mean_f)
+    totals = [information_there(scaled_source) for scaled_source in scaled]
+    to_first, to_second = (
+        torch.where(total > 0, share / torch.where(total > 0, total, 1.0), torch.nan)
+        for share, total in zip(kept, totals, strict=True)
+    )
+    return to_first, to_second
+
+
+def information_kept(source: Tensor, fused: Tensor, covariance: Tensor) -> Tensor:
+    """Sum of ``log(1 + g^2 s_X / (s_v + n))``, (N,), from local variances and covariance."""
+    varies = (source >= TINY) & (fused >= TINY)
+    gain = torch.where(varies & (covariance > 0), covariance / (source + TINY), 0.0)
+    left = torch.where(gain > 0, fused - gain * covariance, fused).clamp_min(TINY)
+    return torch.log1p(gain.square() * source / (left + VISUAL_NOISE)).sum(dim=(1, 2, 3))
+
+
+def information_there(scaled: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    """Sum of ``log(1 + s_X / n)`` over all scales, (N,)."""
+    return torch.stack([torch.log1p(variance / VISUAL_NOISE).sum(dim=(1, 2, 3)) for _, _, variance in scaled]).sum(0)
+
+
+def scales(image: Plane) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """For each scale: the image, its local mean and its local variance."""
+
+    def compute() -> list[tuple[Tensor, Tensor, Tensor]]:
+        levels = []
+        current = image.centred
+        for scale, window in enumerate(WINDOWS):
+            if scale:
+                current = local_mean(current, window)[..., ::2, ::2]
+            mean, square = local_mean(torch.cat([current, current.square()], dim=1), window).chunk(2, dim=1)
+            levels.append((current, mean, (square - mean.square()).clamp_min(0)))
+        return levels
+
+    return image.recall("vif scales", compute)

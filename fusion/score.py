@@ -1,0 +1,107 @@
+"""Scores of fused images under a named convention, from arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fusion.metrics import CONVENTIONS, Convention
+from fusion.metrics.triples import Sources
+from pipeline.errors import InputError, closest
+
+Scores = dict[str, float | None]
+
+
+def score(
+    first: NDArray[np.uint8],
+    second: NDArray[np.uint8],
+    fused: NDArray[np.uint8],
+    convention: str = "standard",
+    names: Sequence[str] | None = None,
+    device: str = "cpu",
+) -> Scores:
+    """Metrics of one fused image: name -> value, None where a metric is undefined on these images.
+
+    The images are (H, W) or (H, W, 3), uint8, of one size. ``names`` defaults to the convention's part of EN, VIF,
+    Qabf, SSIM, MI, SF, SD, AG, SCD, CC, Nabf, MS-SSIM, PSNR. Raises InputError on unknown names, sizes that differ,
+    values out of 0..255 and NaN.
+    """
+    return score_fused(prepare(first, second, convention, device), fused, convention, names)
+
+
+def prepare(
+    first: NDArray[np.uint8], second: NDArray[np.uint8], convention: str = "standard", device: str = "cpu"
+) -> Sources:
+    """The sources of a pair, ready for ``score_fused`` with any number of fused images."""
+    if first.shape[:2] != second.shape[:2]:
+        raise InputError(f"the two sources differ in size: {_size(first)} and {_size(second)}")
+    chosen = convention_named(convention)
+    return Sources(_batch(first, "first source", device), _batch(second, "second source", device), chosen.grey)
+
+
+def score_fused(
+    sources: Sources, fused: NDArray[np.uint8], convention: str = "standard", names: Sequence[str] | None = None
+) -> Scores:
+    """``score`` for sources made by ``prepare`` under the same convention."""
+    chosen = convention_named(convention)
+    functions = {name: chosen.functions[name] for name in known_names(chosen, names)}
+    if fused.shape[:2] != tuple(sources.first.colour.shape[-2:]):
+        height, width = sources.first.colour.shape[-2:]
+        raise InputError(f"the fused image is {_size(fused)}, its sources are {width} x {height}")
+    triple = sources.with_fused(_batch(fused, "fused image", sources.first.colour.device))
+    with torch.inference_mode():
+        values = {name: float(function(triple)[0]) for name, function in functions.items()}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def convention_named(name: str) -> Convention:
+    """The convention of that name; InputError with the closest match otherwise."""
+    if name not in CONVENTIONS:
+        raise InputError(
+            f"no metric convention {name!r}{closest(name, CONVENTIONS)}; there are {', '.join(CONVENTIONS)}"
+        )
+    return CONVENTIONS[name]
+
+
+def known_names(convention: Convention, names: Sequence[str] | None) -> tuple[str, ...]:
+    """``names``, checked, or the convention's defaults."""
+    for name in names or ():
+        if name not in convention.functions:
+            raise InputError(
+                f"convention {convention.name!r} has no metric {name!r}{closest(name, convention.functions)}; "
+                f"it has {', '.join(convention.functions)}"
+            )
+    return tuple(names) if names else convention.default_names
+
+
+def _batch(image: NDArray[np.uint8], what: str, device: str | torch.device) -> Tensor:
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+        raise InputError(f"the {what} has shape {image.shape}; (H, W) or (H, W, 3) is expected")
+    if image.dtype != np.uint8:
+        image = _whole(image, what)
+    tensor = torch.from_numpy(np.array(image, order="C")).to(device)
+    return tensor[None, None] if tensor.ndim == 2 else tensor.permute(2, 0, 1)[None]
+
+
+def _whole(image: NDArray[np.generic], what: str) -> NDArray[np.uint8]:
+    values = image.astype(np.float64)
+    if np.isnan(values).any():
+        raise InputError(f"the {what} has NaN at {int(np.isnan(values).sum())} of {values.size} values")
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > 255:
+        raise InputError(f"the {what} has values from {low:g} to {high:g}; 8-bit values 0..255 are expected")
+    if (values != np.round(values)).any():
+        raise InputError(
+            f"the {what} has fractional values from {low:g} to {high:g}; scores are defined on 8-bit images: scale to "
+            "0..255 and round first"
+        )
+    return values.astype(np.uint8)
+
+
+def _size(image: NDArray[np.generic]) -> str:
+    return f"{image.shape[1]} x {image.shape[0]}"
