@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -79,9 +79,13 @@ class Task:
             if modality is None or not event.modalities or modality in event.modalities
         )
 
-    def prompt(self, modalities: tuple[str, str] | None = None) -> str:
-        """The instruction that goes with both images; ``modalities`` names them (default: the task's own)."""
-        first, second = modalities or self.modalities
+    def between(self, first: str, second: str) -> Task:
+        """This task for images of these modalities ("pet" and "mri", say), which prompt and schema then name."""
+        return replace(self, modalities=(first, second))
+
+    def prompt(self) -> str:
+        """The instruction that goes with both images."""
+        first, second = self.modalities
         item = '{"type": "...", "severity": "...", "description": "..."}'
         values = {
             "first": first,
@@ -93,14 +97,13 @@ class Task:
         }
         return re.sub(r"\{(\w+)\}", lambda match: values[match[1]], self.wording).strip()
 
-    def schema(self, modalities: tuple[str, str] | None = None) -> dict[str, object]:
+    def schema(self) -> dict[str, object]:
         """JSON schema of the answer: a scene sentence, then per modality one to four events.
 
         No ``pattern``: grammar compilers refuse it together with ``maxLength``.
         """
-        names = modalities or self.modalities
         properties: dict[str, object] = {"scene": {"type": "string", "minLength": 1, "maxLength": SCENE_LENGTH}}
-        for name in names:
+        for name in self.modalities:
             properties[name] = {
                 "type": "array",
                 "minItems": 1,
@@ -119,7 +122,7 @@ class Task:
         return {
             "type": "object",
             "properties": properties,
-            "required": ["scene", *names],
+            "required": ["scene", *self.modalities],
             "additionalProperties": False,
         }
 

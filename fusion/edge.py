@@ -1,0 +1,132 @@
+"""The edge students: small convolutional networks of this project that fuse the luma and keep the visible colours.
+
+Two luma planes are folded to half resolution and read at one half, one quarter and one eighth of the size by plain
+3×3 convolutions with residuals (a small U-Net: strided convolutions down, 1×1 and pixel-shuffle up). Two maps come
+out at full resolution: a blend weight ``w`` and a residual ``r``, and
+
+    fused luma = Y + (1 − w)·(I − Y) + r,      w = σ(SHARPNESS·a + PRIOR·(Y − I)),      r = REACH·tanh(b)
+
+so the untrained network is a soft maximum of both sources, and ``w = 1, r = 0`` is the identity. All channels of the
+visible image then move by the same amount, fused luma − luma, which leaves its chroma (Cb, Cr) alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+SHARPNESS = 4.0
+PRIOR = 6.0
+REACH = 0.25  # the residual stays within a quarter of full brightness
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeConfig:
+    """Widths (channels) and depths (3×3 convolutions beside the way down and up) per resolution.
+
+    A width of 0 leaves out that resolution and all coarser ones. Defaults are the network ``edge``.
+    """
+
+    half_width: int = 16
+    half_depth: int = 2
+    quarter_width: int = 40
+    quarter_depth: int = 2
+    eighth_width: int = 48
+    eighth_depth: int = 1
+
+    @property
+    def multiple(self) -> int:
+        """Height and width are padded to a multiple of this, in pixels."""
+        return 2 if not self.quarter_width else 4 if not self.eighth_width else 8
+
+
+EDGE = EdgeConfig()
+NANO = EdgeConfig(half_width=8, half_depth=1, quarter_width=16, quarter_depth=2, eighth_width=0, eighth_depth=0)
+
+
+class EdgeNetwork(nn.Module):
+    """Fuse (N, 3, H, W) visible and (N, 1, H, W) infrared, both 0..1, to (N, 3, H, W); any H, W ≥ 1.
+
+    In medical pairs CT, PET or SPECT stands in the visible place and MRI in the infrared place. The output is not
+    clamped. ``text`` is there so that all networks are called alike; it is not read.
+    """
+
+    def __init__(self, config: EdgeConfig = EDGE) -> None:
+        super().__init__()
+        self.config = config
+        self.multiple = config.multiple
+        self.stem = nn.Conv2d(8, config.half_width, 3, padding=1)
+        self.body = _Level(
+            (config.half_width, config.quarter_width, config.eighth_width),
+            (config.half_depth, config.quarter_depth, config.eighth_depth),
+        )
+        self.head = nn.Conv2d(config.half_width, 8, 3, padding=1)
+        nn.init.zeros_(self.head.weight)  # training starts at the soft maximum
+        assert self.head.bias is not None
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, visible: Tensor, infrared: Tensor, text: Tensor | None = None) -> Tensor:
+        """The fused colour image, (N, 3, H, W)."""
+        return self.forward_features(visible, infrared)[0]
+
+    def forward_features(self, visible: Tensor, infrared: Tensor) -> tuple[Tensor, Tensor]:
+        """The fused image (N, 3, H, W) and the blend weight of the visible luma (N, 1, H, W), 0..1."""
+        luma = to_luma(visible)
+        maps = self.maps(torch.cat([luma, infrared], dim=1))
+        weight = torch.sigmoid(SHARPNESS * maps[:, :1] + PRIOR * (luma - infrared))
+        change = (1 - weight) * (infrared - luma) + REACH * torch.tanh(maps[:, 1:])
+        return visible + change, weight
+
+    def maps(self, planes: Tensor) -> Tensor:
+        """The raw maps (a, b), (N, 2, H, W), for the planes (Y, I), (N, 2, H, W)."""
+        height, width = planes.shape[-2:]
+        padded = functional.pad(planes, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
+        features = functional.relu(self.stem(functional.pixel_unshuffle(padded, 2)))
+        maps = functional.pixel_shuffle(self.head(self.body(features)), 2)
+        return maps[..., :height, :width]
+
+
+class _Level(nn.Module):
+    """One resolution of the U-Net: half of its convolutions, the coarser levels in between, the other half."""
+
+    def __init__(self, widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
+        super().__init__()
+        width, depth = widths[0], depths[0]
+        before = depth // 2
+        self.before = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(before))
+        self.after = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(depth - before))
+        self.coarser: _Coarser | None = None
+        if len(widths) > 1 and widths[1]:
+            self.coarser = _Coarser(width, widths[1:], depths[1:])
+
+    def forward(self, features: Tensor) -> Tensor:
+        for convolution in self.before:
+            features = features + functional.relu(convolution(features))
+        if self.coarser is not None:
+            features = features + self.coarser(features)
+        for convolution in self.after:
+            features = features + functional.relu(convolution(features))
+        return features
+
+
+class _Coarser(nn.Module):
+    """Down to half the resolution, through that level, and back up."""
+
+    def __init__(self, width: int, widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(width, widths[0], 3, stride=2, padding=1)
+        self.level = _Level(widths, depths)
+        self.up = nn.Conv2d(widths[0], 4 * width, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return functional.pixel_shuffle(self.up(self.level(functional.relu(self.down(features)))), 2)
+
+
+def to_luma(image: Tensor) -> Tensor:
+    """ITU-R BT.601 luma, (N, 1, H, W), of (N, 3, H, W)."""
+    red, green, blue = image.split(1, dim=1)
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue

@@ -1,0 +1,209 @@
+"""The objective of the edge students: differentiable forms of what a fused luma is judged by, one value per sample.
+
+All planes are (N, 1, H, W) in 0..1, all terms (N,) with 0 as their best value (the VIF term may fall below it). They
+pull against one another on purpose. Qabf and VIF alone reward copying one source, islands and haloes; the intensity,
+departure and spurious terms keep the brightness of the stronger source and forbid contours that neither source has.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+QABF_STRENGTH = (0.9994, 15.0, 0.5)  # Γ, κ, σ of Xydeas and Petrović (2000), "Objective image fusion performance measure"
+QABF_ANGLE = (0.9879, 22.0, 0.8)
+VIF_WINDOWS = (17, 9, 5, 3)  # Sheikh and Bovik (2006), pixel domain; σ = window / 5
+VIF_NOISE = 2.0  # in squared grey levels of 0..255
+SPURIOUS_SCALES = 4  # the image and its halvings
+SPURIOUS_MARGIN = 2 / 255  # Sobel / 8: contours weaker than this are not seen
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgeWeights:
+    """How much each term counts; a weight of 0 leaves it out."""
+
+    intensity: float = 2.0
+    gradient: float = 6.0
+    ssim: float = 0.5
+    qabf: float = 2.0
+    vif: float = 0.0
+    departure: float = 0.0
+    spurious: float = 0.0
+    roughness: float = 0.0
+
+
+def edge_loss(
+    luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor, weights: EdgeWeights
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum (N,) and the unweighted terms, each (N,), of a fused luma and its blend weight."""
+    terms = {
+        field.name: TERMS[field.name](luma, infrared, fused, blend)
+        for field in fields(weights)
+        if getattr(weights, field.name)
+    }
+    total = sum((getattr(weights, name) * value for name, value in terms.items()), torch.zeros_like(luma[:, 0, 0, 0]))
+    return total, terms
+
+
+def intensity_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
+    """L1 to the brighter source at each pixel."""
+    return _mean((fused - torch.maximum(luma, infrared)).abs())
+
+
+def gradient_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
+    """L1 to the stronger of both sources' Sobel responses, per direction, its sign kept (Sobel / 8)."""
+    first, second, result = sobel(luma), sobel(infrared), sobel(fused)
+    target = torch.where(first.abs() >= second.abs(), first, second)
+    return _mean((result - target).abs())
+
+
+def ssim_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
+    """2 − SSIM(Y, F) − SSIM(I, F): Gaussian window 11, σ 1.5, data range 1."""
+    return 2 - _ssim(luma, fused) - _ssim(infrared, fused)
+
+
+def qabf_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
+    """1 − Qabf, by its published formula; the angle is taken from cross and dot product, which is smooth."""
+    first, second, result = (sobel(plane) * (8 * 255) for plane in (luma, infrared, fused))
+    strengths = [_strength(plane) for plane in (first, second, result)]
+    kept = strengths[0] * _preserved(first, strengths[0], result, strengths[2])
+    kept = kept + strengths[1] * _preserved(second, strengths[1], result, strengths[2])
+    return 1 - kept.sum(dim=(1, 2, 3)) / (strengths[0] + strengths[1]).sum(dim=(1, 2, 3))
+
+
+def vif_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
+    """1 − √(VIF(Y, F)·VIF(I, F)): the geometric mean gives nothing for copying one source."""
+    product = vif(luma, fused) * vif(infrared, fused)
+    return 1 - (product + 1e-6).sqrt()
+
+
+def departure_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
+    """Low-frequency departure |G₆∗F − max(G₆∗Y, G₆∗I)|, its square added so that a few deep holes cost most.
+
+    The Gaussian of σ 6 is taken as one of σ 1.5 on the image reduced four times.
+    """
+    low = [_blur(functional.avg_pool2d(plane, 4), 11, 1.5, padded=True) for plane in (luma, infrared, fused)]
+    distance = (low[2] - torch.maximum(low[0], low[1])).abs()
+    return _mean(distance + 8 * distance.square())
+
+
+def spurious_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
+    """Contours stronger than in both sources, |∇F| − max(|∇Y|, |∇I|), over four scales: edges, islands, haloes."""
+    total = torch.zeros_like(luma[:, 0, 0, 0])
+    planes = [luma, infrared, fused]
+    for scale in range(SPURIOUS_SCALES):
+        if scale:
+            planes = [functional.avg_pool2d(plane, 2) for plane in planes]
+        first, second, result = (_strength(sobel(plane)) for plane in planes)
+        total = total + _mean(functional.relu(result - torch.maximum(first, second) - SPURIOUS_MARGIN))
+    return total
+
+
+def roughness_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
+    """Change of the blend weight from pixel to pixel where that shows: weighted by the distance of both sources."""
+    distance = (luma - infrared).abs()
+    across = (blend[..., 1:] - blend[..., :-1]).abs() * distance[..., 1:]
+    down = (blend[..., 1:, :] - blend[..., :-1, :]).abs() * distance[..., 1:, :]
+    return _mean(across) + _mean(down)
+
+
+TERMS = {
+    "intensity": intensity_term,
+    "gradient": gradient_term,
+    "ssim": ssim_term,
+    "qabf": qabf_term,
+    "vif": vif_term,
+    "departure": departure_term,
+    "spurious": spurious_term,
+    "roughness": roughness_term,
+}
+
+
+def sobel(plane: Tensor) -> Tensor:
+    """Horizontal and vertical Sobel response / 8, (N, 2, H, W), replicated borders."""
+    across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]], dtype=plane.dtype) / 8
+    kernel = torch.stack([across, across.T])[:, None].to(plane.device)
+    return functional.conv2d(functional.pad(plane, (1, 1, 1, 1), mode="replicate"), kernel)
+
+
+def vif(source: Tensor, fused: Tensor) -> Tensor:
+    """Pixel-domain visual information fidelity over four scales, (N,); planes 0..1, sides at least 41 pixels."""
+    source, fused = source * 255, fused * 255
+    kept = total = torch.zeros_like(source[:, 0, 0, 0])
+    for scale, window in enumerate(VIF_WINDOWS):
+        sigma = window / 5
+        if scale:
+            source = _blur(source, window, sigma)[..., ::2, ::2]
+            fused = _blur(fused, window, sigma)[..., ::2, ::2]
+        mean_s, mean_f = _blur(source, window, sigma), _blur(fused, window, sigma)
+        variance_s = (_blur(source.square(), window, sigma) - mean_s.square()).clamp(min=0)
+        variance_f = (_blur(fused.square(), window, sigma) - mean_f.square()).clamp(min=0)
+        covariance = _blur(source * fused, window, sigma) - mean_s * mean_f
+        gain = covariance / (variance_s + 1e-6)
+        rest = variance_f - gain * covariance
+        backwards = gain < 0
+        rest = torch.where(backwards, variance_f, rest).clamp(min=1e-6)
+        gain = torch.where(backwards, torch.zeros_like(gain), gain)
+        kept = kept + torch.log2(1 + gain.square() * variance_s / (rest + VIF_NOISE)).sum(dim=(1, 2, 3))
+        total = total + torch.log2(1 + variance_s / VIF_NOISE).sum(dim=(1, 2, 3))
+    return (kept + 1e-6) / (total + 1e-6)
+
+
+def _ssim(source: Tensor, fused: Tensor) -> Tensor:
+    mean_s, mean_f = _blur(source, 11, 1.5), _blur(fused, 11, 1.5)
+    variance_s = _blur(source.square(), 11, 1.5) - mean_s.square()
+    variance_f = _blur(fused.square(), 11, 1.5) - mean_f.square()
+    covariance = _blur(source * fused, 11, 1.5) - mean_s * mean_f
+    luminance = (2 * mean_s * mean_f + 1e-4) / (mean_s.square() + mean_f.square() + 1e-4)
+    return _mean(luminance * (2 * covariance + 9e-4) / (variance_s + variance_f + 9e-4))
+
+
+def _preserved(source: Tensor, source_strength: Tensor, fused: Tensor, fused_strength: Tensor) -> Tensor:
+    smaller, larger = torch.minimum(source_strength, fused_strength), torch.maximum(source_strength, fused_strength)
+    cross = (source[:, :1] * fused[:, 1:] - source[:, 1:] * fused[:, :1]).abs()
+    dot = (source * fused).sum(dim=1, keepdim=True).abs()
+    angle = 1 - torch.atan2(cross + 1e-6, dot + 1e-6) * (2 / math.pi)
+    return _sigmoid(smaller / larger, *QABF_STRENGTH) * _sigmoid(angle, *QABF_ANGLE)
+
+
+def _sigmoid(value: Tensor, ceiling: float, slope: float, middle: float) -> Tensor:
+    return ceiling * torch.sigmoid(slope * (value - middle))
+
+
+def _strength(gradient: Tensor) -> Tensor:
+    return (gradient.square().sum(dim=1, keepdim=True) + 1e-8).sqrt()
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.mean(dim=(1, 2, 3))
+
+
+def _blur(plane: Tensor, window: int, sigma: float, *, padded: bool = False) -> Tensor:
+    """Gaussian blur, only where the whole window lies inside unless ``padded`` (by replication).
+
+    As two products with band matrices: on crops many times faster on a CPU than one-channel convolutions.
+    """
+    if padded:
+        plane = functional.pad(plane, (window // 2,) * 4, mode="replicate")
+    height, width = plane.shape[-2:]
+    across = _bands(width, window, sigma).to(plane)
+    down = across if height == width else _bands(height, window, sigma).to(plane)
+    return down.T @ (plane @ across)
+
+
+@lru_cache(maxsize=64)
+def _bands(size: int, window: int, sigma: float) -> Tensor:
+    """(size, size − window + 1): column k holds the Gaussian over rows k … k + window − 1."""
+    offsets = torch.arange(window, dtype=torch.float64) - window // 2
+    kernel = torch.exp(-offsets.square() / (2 * sigma * sigma))
+    kernel = kernel / kernel.sum()
+    columns = size - window + 1
+    matrix = torch.zeros(size, columns, dtype=torch.float64)
+    for row in range(window):
+        matrix[torch.arange(columns) + row, torch.arange(columns)] = kernel[row]
+    return matrix.float()

@@ -1,0 +1,173 @@
+"""Captions from running servers that speak the OpenAI chat protocol (``vllm serve`` and others)."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from pipeline.captioners.base import CaptionRequest
+from pipeline.captioners.conversation import Message, conversation, data_url
+from pipeline.errors import FusionError, InputError, MissingPackage
+from pipeline.events import Caption, failed_caption, parse_caption
+from pipeline.tasks import Task
+
+if TYPE_CHECKING:
+    import httpx
+
+RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class EndpointsGone(FusionError):
+    """Every endpoint stopped answering; the run stops, and what is committed stays."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """Where the servers are and how hard to press them; only model, revision and sampling decide the captions."""
+
+    urls: tuple[str, ...]
+    model: str
+    revision: str | None = None
+    api_key: str | None = None
+    concurrency: int = 16
+    timeout: float = 120.0
+    attempts: int = 6
+    backoff: float = 0.5  # seconds before the first retry; doubled each time, with full jitter
+    breaker: int = 8  # failures in a row that declare an endpoint gone
+    max_tokens: int = 512
+
+
+@dataclass(kw_only=True)
+class Endpoint:
+    """One server and its health."""
+
+    url: str
+    failures: int = 0
+    last_error: str = ""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def succeeded(self) -> None:
+        with self.lock:
+            self.failures = 0
+
+    def failed(self, reason: str) -> None:
+        with self.lock:
+            self.failures += 1
+            self.last_error = reason
+
+
+class ServerCaptioner:
+    """Bounded concurrent requests over several endpoints, with retries and a circuit breaker for each."""
+
+    name = "server"
+
+    def __init__(self, task: Task, modalities: tuple[str, str], settings: ServerSettings) -> None:
+        """Raises MissingPackage without httpx, InputError without an endpoint."""
+        try:
+            import httpx
+        except ModuleNotFoundError as error:
+            raise MissingPackage(
+                "--captioner server needs httpx: pip install 'fusioncli[server]', or use --captioner vllm, transformers, "
+                "or measured, which needs no model"
+            ) from error
+        if not settings.urls:
+            raise InputError("--captioner server needs at least one --url, such as http://localhost:8000/v1")
+        self.task, self.modalities, self.settings = task, modalities, settings
+        self.endpoints = [Endpoint(url=url.rstrip("/")) for url in settings.urls]
+        self.turn = count()
+        headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
+        limits = httpx.Limits(max_connections=settings.concurrency)
+        self.client = httpx.Client(timeout=settings.timeout, headers=headers, limits=limits)
+        self.pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="caption")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Model, revision and sampling; not the endpoints, which may come and go."""
+        return {
+            "captioner": self.name,
+            "engine": "openai-compatible server",
+            "model": self.settings.model,
+            "revision": self.settings.revision,
+            "max_tokens": self.settings.max_tokens,
+            "temperature": 0.0,
+        }
+
+    def caption(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
+        """One caption a request, in order. Raises EndpointsGone when no endpoint answers any more."""
+        return list(self.pool.map(self._caption_one, requests))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        self.client.close()
+
+    def _caption_one(self, request: CaptionRequest) -> Caption:
+        import httpx
+
+        body = self._body(request)
+        reason = ""
+        for attempt in range(self.settings.attempts):
+            if attempt:
+                time.sleep(random.uniform(0, self.settings.backoff * 2**attempt))
+            endpoint = self._next_endpoint()
+            try:
+                response = self.client.post(f"{endpoint.url}/chat/completions", json=body)
+            except (httpx.TransportError, httpx.InvalidURL) as error:
+                reason = f"{type(error).__name__}: {error}"
+                endpoint.failed(reason)
+                continue
+            if response.status_code in RETRIED:
+                reason = f"HTTP {response.status_code}"
+                endpoint.failed(reason)
+                continue
+            endpoint.succeeded()
+            return self._read(response)
+        return failed_caption("server", f"no answer after {self.settings.attempts} attempts; the last: {reason}")
+
+    def _body(self, request: CaptionRequest) -> dict[str, Any]:
+        return {
+            "model": self.settings.model,
+            "messages": conversation(request, self.modalities, self.task.prompt(), _image_part),
+            "temperature": 0.0,
+            "max_tokens": self.settings.max_tokens,
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "degradations", "strict": True, "schema": self.task.schema()},
+            },
+        }
+
+    def _next_endpoint(self) -> Endpoint:
+        alive = [endpoint for endpoint in self.endpoints if endpoint.failures < self.settings.breaker]
+        if not alive:
+            state = "; ".join(f"{endpoint.url}: {endpoint.last_error}" for endpoint in self.endpoints)
+            raise EndpointsGone(
+                f"no captioning endpoint answers any more ({state}); finished shards are kept: bring a server up and "
+                "run the same command again"
+            )
+        return alive[next(self.turn) % len(alive)]
+
+    def _read(self, response: httpx.Response) -> Caption:
+        if response.status_code != 200:
+            return failed_caption("refused", f"HTTP {response.status_code}: {response.text[:500]}")
+        try:
+            answer = response.json()
+            choice = answer["choices"][0]
+            text = choice["message"]["content"]
+        except (ValueError, KeyError, IndexError, TypeError):
+            return failed_caption("server", f"not a chat completion: {response.text[:500]}")
+        usage = answer.get("usage") or {}
+        return parse_caption(
+            text or "",
+            self.task,
+            finish_reason=choice.get("finish_reason"),
+            tokens=usage.get("completion_tokens"),
+        )
+
+
+def _image_part(image: Any) -> Message:
+    return {"type": "image_url", "image_url": {"url": data_url(image)}}

@@ -1,0 +1,211 @@
+"""What a captioner says of a pair: events, a scene sentence, and the parsers that read them out of a model's answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.tasks import Task, plain_name
+
+UNPARSABLE = "unparsable"
+LONGEST_ANSWER = 65_536  # characters looked at; a runaway answer is kept whole in the record but not searched further
+SEVERITY_RANK = {"severe": 0, "moderate": 1, None: 2, "slight": 3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One thing said of one image of a pair.
+
+    ``modality`` and ``severity`` are None where the source does not state them (the paper's two-line form states
+    neither); "clean" has no severity. ``type`` is a label of the task, or an unknown label as it was given.
+    """
+
+    modality: str | None
+    type: str
+    severity: str | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caption:
+    """A captioner's answer for one pair: events and scene, or an ``error_kind`` with its message; ``raw`` always."""
+
+    events: tuple[Event, ...] = ()
+    scene: str = ""
+    raw: str = ""
+    finish_reason: str | None = None
+    error_kind: str | None = None
+    error: str | None = None
+    tokens: int | None = None
+
+
+def by_severity(events: Sequence[Event]) -> list[Event]:
+    """Most severe first, otherwise in the order given; unstated severity ranks between moderate and slight."""
+    return sorted(events, key=lambda event: SEVERITY_RANK.get(event.severity, 2))
+
+
+def caption_text(caption: Caption) -> str:
+    """The caption as prose: the scene, then each event with what it is said of."""
+    return " ".join(
+        [sentence(caption.scene), *(event_sentence(event) for event in by_severity(caption.events))]
+    ).strip()
+
+
+def event_sentence(event: Event) -> str:
+    """``Severe low light in the visible image: the road sinks into shadow.``"""
+    name = event.type.replace("_", " ")
+    words = [event.severity or "", name, f"in the {event.modality} image" if event.modality else ""]
+    head = " ".join(word for word in words if word)
+    head = head[:1].upper() + head[1:]
+    return sentence(f"{head}: {event.description}" if event.description else head)
+
+
+def sentence(text: str) -> str:
+    """``text`` trimmed, on one line, with a full stop."""
+    text = " ".join(text.split())
+    return text if not text or text[-1] in ".!?" else f"{text}."
+
+
+def parse_caption(text: str, task: Task, *, finish_reason: str | None = None, tokens: int | None = None) -> Caption:
+    """Read a model's answer: the JSON form of the prompt, else the two-line free text of the paper.
+
+    An answer with neither gives ``error_kind="unparsable"`` and keeps the raw text; it is never turned into a default.
+    """
+    looked_at = text[:LONGEST_ANSWER]
+    found = _parse_json(looked_at, task) or _parse_lines(looked_at, task)
+    if found is None:
+        reason = "an empty answer" if not text.strip() else _why_unparsable(text, finish_reason)
+        return Caption(raw=text, finish_reason=finish_reason, tokens=tokens, error_kind=UNPARSABLE, error=reason)
+    events, scene = found
+    return Caption(events=events, scene=scene, raw=text, finish_reason=finish_reason, tokens=tokens)
+
+
+def _why_unparsable(text: str, finish_reason: str | None) -> str:
+    cut = ", and the answer was cut off at its length limit" if finish_reason == "length" else ""
+    return f"neither the JSON object asked for nor 'Event Type:' lines{cut}; it begins {' '.join(text.split())[:80]!r}"
+
+
+Found = tuple[tuple[Event, ...], str]
+
+
+def _parse_json(text: str, task: Task) -> Found | None:
+    for start in [match.start() for match in re.finditer(r"\{", text)][:8]:
+        try:
+            value, _ = json.JSONDecoder().raw_decode(text, start)
+        except (json.JSONDecodeError, RecursionError):
+            continue
+        found = _from_mapping(value, task)
+        if found:
+            return found
+    return None
+
+
+def _from_mapping(value: Any, task: Task) -> Found | None:
+    if not isinstance(value, Mapping):
+        return None
+    named = {plain_name(str(key)): entry for key, entry in value.items()}
+    events: list[Event] = []
+    for modality in task.modalities:
+        for entry in _entries(named.get(plain_name(modality))):
+            event = _event(entry, modality, task)
+            if event and event not in events:
+                events.append(event)
+    if not events:
+        return None
+    scene = named.get("scene")
+    return tuple(events), scene.strip() if isinstance(scene, str) else ""
+
+
+def _entries(value: Any) -> list[Any]:
+    if isinstance(value, Mapping | str):
+        return [value]
+    return list(value) if isinstance(value, list) else []
+
+
+def _event(entry: Any, modality: str, task: Task) -> Event | None:
+    if isinstance(entry, str):
+        entry = {"type": entry}
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("type"), str) or not plain_name(entry["type"]):
+        return None
+    severity, description = entry.get("severity"), entry.get("description")
+    label = _label(entry["type"], task)
+    return Event(
+        modality=modality,
+        type=label,
+        severity=task.find_severity(severity) if isinstance(severity, str) and label != task.default else None,
+        description=" ".join(description.split()) if isinstance(description, str) else "",
+    )
+
+
+def _label(text: str, task: Task) -> str:
+    return task.find_label(text) or plain_name(text)[:80]
+
+
+FIELD = re.compile(
+    r"^[\s>#*_`\-\d.)(]*(event[\s_]*types?|descriptions?|severity|scene|modality)[\s*_`]*[:：=][\s*_`]*(.*)$",
+    re.IGNORECASE,
+)
+
+
+def _parse_lines(text: str, task: Task) -> Found | None:
+    """The paper's form: ``Event Type: …`` then ``Description: …``, repeated, under any decoration."""
+    blocks: list[dict[str, str]] = []
+    scene = ""
+    last: tuple[dict[str, str], str] | None = None
+    for line in text.splitlines():
+        match = FIELD.match(line)
+        if match:
+            name = plain_name(match[1]).removesuffix("s")
+            value = match[2].strip().strip("*_`").strip()
+            if name == "scene":
+                scene, last = value, None
+                continue
+            if name == "event_type" or not blocks:
+                blocks.append({})
+            blocks[-1][name] = value
+            last = blocks[-1], name
+        elif last and last[1] == "description" and line.strip() and not line.strip().startswith("```"):
+            last[0]["description"] += f" {line.strip().strip('*`').strip()}"  # a description that runs over the line
+        else:
+            last = last if not line.strip() and last and not last[0].get(last[1]) else None
+    events: list[Event] = []
+    for block in blocks:
+        description = " ".join(block.get("description", "").split())
+        for label in _labels(block.get("event_type", ""), task):
+            event = Event(
+                modality=_modality(label, block, task),
+                type=label,
+                severity=task.find_severity(block.get("severity")) if label != task.default else None,
+                description=description,
+            )
+            if event not in events:
+                events.append(event)
+    return (tuple(events), scene) if events else None
+
+
+def _labels(text: str, task: Task) -> list[str]:
+    """One label, or several divided by commas, semicolons, slashes, plus signs, ampersands or "and"."""
+    if not plain_name(text):
+        return []
+    if task.find_label(text):
+        return [_label(text, task)]
+    parts = [part for part in re.split(r"[,;/+&|]|\band\b", text, flags=re.IGNORECASE) if plain_name(part)]
+    return list(dict.fromkeys(_label(part, task) for part in parts))
+
+
+def _modality(label: str, block: Mapping[str, str], task: Task) -> str | None:
+    """The modality a block speaks of: stated, or the only one the label allows, or the only one it names."""
+    said = plain_name(block.get("modality", ""))
+    for modality in task.modalities:
+        if said == plain_name(modality):
+            return modality
+    known = task.events.get(label)
+    allowed = [name for name in task.modalities if known and name in known.modalities]
+    if len(allowed) == 1:
+        return allowed[0]
+    words = plain_name(" ".join(block.values())).split("_")
+    named = [modality for modality in task.modalities if plain_name(modality) in words]
+    return named[0] if len(named) == 1 else None

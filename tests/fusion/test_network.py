@@ -1,0 +1,231 @@
+"""The fusion network: the paper's parameter counts, plain attention as the oracle, any size, tiles, weights on disk."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fusion.attention import MARGIN, REACH, WINDOW, ChannelAttention, SpatialAttention
+from fusion.catalog import NETWORKS
+from fusion.cost import count_gflops, count_parameters
+from fusion.feature_fusion import FUSIONS
+from fusion.network import FusionNetwork, NetworkConfig
+from fusion.tiling import OVERLAP, blend_weights, run, tile_spans
+from fusion.weights import load_weights, save_weights
+from pipeline.errors import InputError, WeightsError
+
+SMALL = NetworkConfig(width=8, expansion=1.0, refinement=1, text_width=None)
+
+
+def plain_spatial_attention(module: SpatialAttention, x: Tensor) -> Tensor:
+    """As the text describes it: windows unfolded, logits and positions written out, one head and window at a time."""
+    n, _, h, w = x.shape
+    e = module.head_width
+    q, k, v = module.to_qkv(x).chunk(3, dim=1)
+    k, v = (functional.pad(part, (MARGIN,) * 4) for part in (k, v))
+    out = torch.zeros(n, module.heads * e, h, w)
+    for sample in range(n):
+        for head in range(module.heads):
+            part = slice(head * e, (head + 1) * e)
+            for top in range(0, h, WINDOW):
+                for left in range(0, w, WINDOW):
+                    query = q[sample, part, top : top + WINDOW, left : left + WINDOW] * e**-0.5
+                    keys = k[sample, part, top : top + REACH, left : left + REACH]
+                    values = v[sample, part, top : top + REACH, left : left + REACH]
+                    logits = torch.einsum("eij,ekl->ijkl", query, keys)
+                    for i in range(WINDOW):
+                        for row in range(REACH):
+                            vector = module.relative_height[row - i + REACH - 1 - MARGIN]
+                            logits[i, :, row, :] += torch.einsum("ej,e->j", query[:, i], vector)[:, None]
+                    for j in range(WINDOW):
+                        for column in range(REACH):
+                            vector = module.relative_width[column - j + REACH - 1 - MARGIN]
+                            logits[:, j, :, column] += torch.einsum("ei,e->i", query[:, :, j], vector)[:, None]
+                    weights = logits.flatten(2).softmax(-1).unflatten(2, (REACH, REACH))
+                    out[sample, part, top : top + WINDOW, left : left + WINDOW] = torch.einsum(
+                        "ijkl,ekl->eij", weights, values
+                    )
+    return module.out(out)
+
+
+def plain_channel_attention(module: ChannelAttention, x: Tensor) -> Tensor:
+    n, c, h, w = x.shape
+    q, k, v = module.depthwise(module.to_qkv(x)).chunk(3, dim=1)
+    q, k, v = (part.reshape(n, module.heads, c // module.heads, h * w) for part in (q, k, v))
+    q, k = functional.normalize(q, dim=-1), functional.normalize(k, dim=-1)
+    weights = (torch.einsum("nhcp,nhdp->nhcd", q, k) * module.temperature).softmax(-1)
+    return module.out(torch.einsum("nhcd,nhdp->nhcp", weights, v).reshape(n, c, h, w))
+
+
+@pytest.mark.parametrize(
+    ("config", "millions"),
+    [
+        (NetworkConfig(), 40.29),
+        (NetworkConfig(width=16, expansion=2, refinement=2, text_width=None), 4.37),
+        (NetworkConfig(width=32, expansion=2, refinement=2, text_width=None), 15.77),
+        (NetworkConfig(refinement=2, text_width=None), 39.11),
+    ],
+)
+def test_parameter_counts_are_the_papers(config: NetworkConfig, millions: float) -> None:
+    assert count_parameters(FusionNetwork(config)) / 1e6 == pytest.approx(millions, rel=0.005)
+
+
+@pytest.mark.parametrize(
+    ("module", "plain"),
+    [
+        (SpatialAttention(16, heads=2), plain_spatial_attention),
+        (SpatialAttention(24, heads=3, head_width=32), plain_spatial_attention),
+        (ChannelAttention(16, heads=2), plain_channel_attention),
+    ],
+)
+def test_fast_attention_equals_the_plain_one_forward_and_backward(module: nn.Module, plain: object) -> None:
+    torch.manual_seed(0)
+    width = module.to_qkv.in_channels  # type: ignore[union-attr]
+    inputs = [torch.randn(2, width, 16, 24, requires_grad=True) for _ in range(2)]
+    inputs[1].data.copy_(inputs[0].data)
+    aim = torch.randn(2, width, 16, 24)
+    results = []
+    for function, x in zip((module, lambda value: plain(module, value)), inputs, strict=True):  # type: ignore[operator]
+        module.zero_grad()
+        y = function(x)
+        (y * aim).sum().backward()
+        results.append((y.detach(), x.grad, [parameter.grad.clone() for parameter in module.parameters()]))
+    torch.testing.assert_close(results[0][0], results[1][0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(results[0][1], results[1][1], atol=1e-5, rtol=1e-4)
+    for fast, slow in zip(results[0][2], results[1][2], strict=True):
+        torch.testing.assert_close(fast, slow, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("fusion", sorted(FUSIONS))
+def test_every_fusion_module_makes_one_map_of_two(fusion: str) -> None:
+    a, b = torch.rand(1, 16, 16, 16), torch.rand(1, 16, 16, 16)
+    assert FUSIONS[fusion](16)(a, b).shape == a.shape
+
+
+def test_four_taps_have_the_widths_they_announce() -> None:
+    network = FusionNetwork(SMALL)
+    _, taps = network.forward_features(torch.rand(1, 3, 64, 64), torch.rand(1, 1, 64, 64))
+    assert [tap.shape[1] for tap in taps] == network.tap_widths
+    assert [tap.shape[2] for tap in taps] == [64, 32, 16, 8]
+
+
+def test_the_text_changes_the_picture_and_is_required_exactly_when_there_is_a_condition() -> None:
+    torch.manual_seed(0)
+    teacher = FusionNetwork(NetworkConfig(width=8, expansion=1.0, refinement=1, text_width=32))
+    pair = torch.rand(1, 3, 32, 32), torch.rand(1, 1, 32, 32)
+    with torch.inference_mode():
+        assert not torch.equal(teacher(*pair, torch.randn(1, 32)), teacher(*pair, torch.randn(1, 32)))
+    with pytest.raises(WeightsError, match="needs a text"):
+        teacher(*pair)
+    with pytest.raises(WeightsError, match="takes no text"):
+        FusionNetwork(SMALL)(*pair, torch.randn(1, 32))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 200), (9, 13), (63, 65), (64, 64), (161, 97), (200, 199)])
+@pytest.mark.parametrize("name", ["fusion", "edge"])
+def test_an_identity_returns_its_input_bit_for_bit(name: str, size: tuple[int, int]) -> None:
+    network = identity(name)
+    visible, infrared = torch.rand(1, 3, *size), torch.rand(1, 1, *size)
+    assert torch.equal(run(network, visible, infrared), visible)
+
+
+@pytest.mark.parametrize("name", ["fusion", "edge"])
+def test_a_tiled_identity_returns_its_input_bit_for_bit(name: str) -> None:
+    visible, infrared = torch.rand(1, 3, 300, 431), torch.rand(1, 1, 300, 431)
+    assert torch.equal(run(identity(name), visible, infrared, tile=192), visible)
+
+
+def identity(name: str) -> nn.Module:
+    network = FusionNetwork(SMALL) if name == "fusion" else NETWORKS["nano"].build()
+    if isinstance(network, FusionNetwork):
+        nn.init.zeros_(network.output.weight)
+    else:
+        nn.init.constant_(network.head.bias, 0.0)  # type: ignore[union-attr,arg-type]
+        with torch.no_grad():
+            network.head.bias[:4] = 100.0  # type: ignore[union-attr,index]
+    return network.eval()
+
+
+def test_tiles_of_a_convolutional_network_equal_the_whole() -> None:
+    torch.manual_seed(0)
+    network = NETWORKS["edge"].build().eval()
+    nn.init.normal_(network.head.weight, std=0.05)  # type: ignore[union-attr,arg-type]
+    visible, infrared = torch.rand(1, 3, 320, 416), torch.rand(1, 1, 320, 416)
+    whole, tiled = run(network, visible, infrared), run(network, visible, infrared, tile=256)
+    assert (whole - tiled).abs().max() <= 1 / 255
+
+
+@pytest.mark.parametrize(("length", "tile"), [(8, 192), (193, 192), (500, 192), (4000, 512)])
+def test_tiles_cover_everything_and_their_weights_sum_to_one(length: int, tile: int) -> None:
+    spans = tile_spans(length, tile)
+    assert spans[0][0] == 0 and spans[-1][1] == length
+    assert all(before[1] - after[0] >= OVERLAP for before, after in pairwise(spans))
+    torch.testing.assert_close(blend_weights(spans, length).sum(0), torch.ones(length))
+
+
+def test_sizes_that_cannot_work_are_refused() -> None:
+    network = NETWORKS["nano"].build()
+    with pytest.raises(InputError, match="at least 8"):
+        run(network, torch.rand(1, 3, 1, 1), torch.rand(1, 1, 1, 1))
+    with pytest.raises(InputError, match="differ in size"):
+        run(network, torch.rand(1, 3, 16, 16), torch.rand(1, 1, 16, 17))
+
+
+def test_flops_of_one_convolution_by_hand() -> None:
+    class One(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(4, 5, 3, padding=1)
+
+        def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
+            return self.conv(torch.cat([visible, infrared], dim=1))
+
+    assert count_gflops(One(), (10, 20)) == pytest.approx(2 * 4 * 5 * 9 * 10 * 20 / 1e9)
+
+
+def test_weights_survive_a_round_trip(tmp_path: Path) -> None:
+    network = FusionNetwork(SMALL).eval()
+    save_weights(tmp_path / "w", network, "# card\n", {"task": "ivf"})
+    loaded = load_weights(tmp_path / "w")
+    pair = torch.rand(1, 3, 40, 40), torch.rand(1, 1, 40, 40)
+    assert torch.equal(run(loaded.network, *pair), run(network, *pair))
+    assert loaded.config["task"] == "ivf"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"not tensors"), "SHA-256"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "missing"),
+        (lambda folder: (folder / "config.json").unlink(), "not a folder of weights"),
+        (lambda folder: (folder / "config.json").write_text("{"), "not JSON"),
+        (lambda folder: (folder / "config.json").write_text('{"format": 99}'), "format 99"),
+        (lambda folder: edit(folder, family="fusionn"), "unknown network family"),
+        (
+            lambda folder: edit(folder, config={"width": 16, "expansion": 1.0, "refinement": 1, "text_width": None}),
+            "fit|is",
+        ),
+        (lambda folder: edit(folder, config={"widht": 16}), "did you mean 'width'"),
+    ],
+)
+def test_damaged_weights_are_refused(tmp_path: Path, spoil: object, message: str) -> None:
+    save_weights(tmp_path / "w", FusionNetwork(SMALL), "# card\n")
+    spoil(tmp_path / "w")  # type: ignore[operator]
+    with pytest.raises(WeightsError, match=message):
+        load_weights(tmp_path / "w")
+
+
+def edit(folder: Path, **changes: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+def test_an_unknown_name_says_what_there_is() -> None:
+    with pytest.raises(WeightsError, match="not a folder"):
+        load_weights("no-such-weights")

@@ -1,0 +1,131 @@
+"""Answers of a model, well-formed and not, become events; nothing is lost and nothing is made up."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.events import Event, caption_text, parse_caption
+from pipeline.tasks import load_task
+
+IVF = load_task("ivf")
+ANSWER = {
+    "scene": "A street at night with two people",
+    "visible": [
+        {"type": "low_light", "severity": "severe", "description": "the road is black"},
+        {"type": "motion_blur", "severity": "slight", "description": "the car is smeared"},
+    ],
+    "infrared": [{"type": "clean", "severity": "none", "description": ""}],
+}
+EVENTS = (
+    Event(modality="visible", type="low_light", severity="severe", description="the road is black"),
+    Event(modality="visible", type="motion_blur", severity="slight", description="the car is smeared"),
+    Event(modality="infrared", type="clean"),
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(ANSWER),
+        json.dumps(ANSWER, indent=2),
+        f"```json\n{json.dumps(ANSWER)}\n```",
+        f"Here is the answer: {json.dumps(ANSWER)} I hope it helps {{really}}.",
+        f"{{not json}} {json.dumps(ANSWER)}",
+    ],
+)
+def test_json_is_read_in_any_wrapping(text: str) -> None:
+    caption = parse_caption(text, IVF, finish_reason="stop", tokens=7)
+    assert caption.events == EVENTS
+    assert caption.scene == "A street at night with two people"
+    assert (caption.raw, caption.finish_reason, caption.tokens, caption.error_kind) == (text, "stop", 7, None)
+
+
+def test_unknown_labels_are_kept_as_given() -> None:
+    caption = parse_caption('{"visible": [{"type": "Lens Flare", "severity": "huge"}], "infrared": "clean"}', IVF)
+    assert [event.type for event in caption.events] == ["lens_flare", "clean"]
+    assert caption.events[0].severity is None
+
+
+LOW = ("low_light", "the street is dark")
+NOISE = ("infrared_noise", "grain on the thermal image")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Event Type: Low Light\nDescription: the street is dark", [LOW]),
+        ("Event Type: low-light\n\n\nDescription: the street is dark\n\n", [LOW]),
+        ("```\nevent type: LOW LIGHT\ndescription: the street is dark\n```", [LOW]),
+        ("1. **Event Type:** Low_Light\n   **Description:** the street is dark", [LOW]),
+        ("- *Event type*: `low light`\n- *Description*: the street is dark", [LOW]),
+        ("Event Type: Low Light\nDescription: the street\nis dark", [LOW]),
+        ("Event Type: Low Light\nDescription:\n\nthe street is dark", [LOW]),
+        (
+            "Event Type: Low Light\n\nDescription: the street is dark\n\n\n"
+            "Event Type: Infrared Noise\n\nDescription: grain on the thermal image\n",
+            [LOW, NOISE],
+        ),
+        ("Event Type: Low Light\nEvent Type: IR noise\nDescription: x", [("low_light", ""), ("infrared_noise", "x")]),
+        (
+            "Event Type: Low Light, Overexposure and blur",
+            [(x, "") for x in ("low_light", "over_exposure", "motion_blur")],
+        ),
+        ("Event Type: Rain\r\nDescription: drops on the lens\r\n", [("rain", "drops on the lens")]),
+    ],
+)
+def test_the_papers_two_lines_are_read(text: str, expected: list[tuple[str, str]]) -> None:
+    caption = parse_caption(text, IVF)
+    assert [(event.type, event.description) for event in caption.events] == expected
+    assert all(event.severity is None for event in caption.events)
+
+
+def test_free_text_gets_a_modality_only_where_it_follows() -> None:
+    text = "Event Type: Low Light\nEvent Type: Motion blur\nDescription: the infrared image\nEvent Type: Motion Blur"
+    assert [event.modality for event in parse_caption(text, IVF).events] == ["visible", "infrared", None]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "  \n",
+        "I cannot see images.",
+        "{}",
+        '{"visible": [], "infrared": []}',
+        "Event Type:",
+        "[1, 2]",
+        '{"visible": 3}',
+    ]
+    + ['{"scene": "a road", "visible": [{"type": "low_li', "{" * 5000],
+)
+def test_what_cannot_be_read_is_an_error_with_its_text(text: str) -> None:
+    caption = parse_caption(text, IVF, finish_reason="length")
+    assert caption.error_kind == "unparsable"
+    assert caption.error
+    assert caption.raw == text
+    assert caption.events == ()
+
+
+@given(st.text(max_size=300))
+def test_no_text_breaks_the_parser(text: str) -> None:
+    caption = parse_caption(text, IVF)
+    assert caption.raw == text
+    assert bool(caption.events) != bool(caption.error_kind)
+
+
+def test_medical_answers_use_their_own_modalities() -> None:
+    task = load_task("medical").between("pet", "mri")
+    caption = parse_caption('{"scene": "a brain", "PET": [{"type": "noise suppression"}], "mri": []}', task)
+    assert caption.events == (Event(modality="pet", type="noise_suppression"),)
+
+
+def test_prose_puts_the_worst_first() -> None:
+    caption = parse_caption(json.dumps({**ANSWER, "visible": ANSWER["visible"][::-1]}), IVF)
+    assert caption_text(caption) == (
+        "A street at night with two people. Severe low light in the visible image: the road is black. "
+        "Clean in the infrared image. Slight motion blur in the visible image: the car is smeared."
+    )
