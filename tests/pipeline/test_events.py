@@ -99,8 +99,9 @@ def test_free_text_gets_a_modality_only_where_it_follows() -> None:
         "Event Type:",
         "[1, 2]",
         '{"visible": 3}',
-    ]
-    + ['{"scene": "a road", "visible": [{"type": "low_li', "{" * 5000],
+        '{"scene": "a road", "visible": [{"type": "low_li',
+        "{" * 5000,
+    ],
 )
 def test_what_cannot_be_read_is_an_error_with_its_text(text: str) -> None:
     caption = parse_caption(text, IVF, finish_reason="length")
