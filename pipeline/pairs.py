@@ -17,7 +17,7 @@ from pipeline.manifest import Manifest, Split
 
 SHOWN = 5  # how many offending paths a message lists before it counts the rest
 UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
-LONGEST_KEY = 100
+LONGEST_KEY = 72  # with modality and suffix it fits a tar header
 
 
 @dataclass(frozen=True, kw_only=True)
