@@ -1,0 +1,48 @@
+"""What every captioner is: something that says, for a batch of pairs, what degrades each image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pipeline.events import Caption
+from pipeline.images import Picture
+
+Fingerprint = Mapping[str, Any]  # JSON scalars, by field
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionRequest:
+    """One decoded pair. ``first`` is the visible, CT, PET or SPECT image, ``second`` the infrared or MRI one."""
+
+    key: str
+    pair_id: str
+    first: Picture
+    second: Picture
+
+
+class Captioner(Protocol):
+    """A back end. It is made once a worker and then given batches.
+
+    A captioner is built from ``(task, modalities, settings)``, the modalities being ``task.modalities``. It may carry an attribute
+    ``batch``: how many pairs it wants at once (absent or 0: a whole shard).
+    """
+
+    name: str
+
+    def fingerprint(self) -> dict[str, Any]:
+        """All that decides the captions but the task: model, revision, engine, precision, pixel budget, sampling."""
+        ...
+
+    def caption(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
+        """One caption a request, in order.
+
+        A pair that cannot be captioned is a Caption with an ``error_kind``. An exception stops the run: the shard
+        in hand is not committed, those before it are.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of devices and connections."""
+        ...

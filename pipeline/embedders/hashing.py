@@ -1,0 +1,77 @@
+"""Text vectors without a model: signed feature hashing.
+
+What it is: a deterministic bag of words, word pairs and character n-grams, hashed into a fixed width (Weinberger et
+al., "Feature Hashing for Large Scale Multitask Learning", 2009). Texts that share words lie close. What it is not: a
+language model. It knows no synonyms and no grammar; use the ``clip`` embedder for meaning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.embedders.base import FittedText
+from pipeline.events import Caption, caption_text
+
+WIDTH = 512
+VERSION = 1  # raised whenever the same text would give another vector
+NGRAMS = (3, 4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HashingSettings:
+    """Width of the vectors."""
+
+    width: int = WIDTH
+
+
+class HashingEmbedder:
+    """Signed hashing of word uni- and bigrams and of character 3- and 4-grams; square-root counts; unit length."""
+
+    name = "hashing"
+
+    def __init__(self, width: int = WIDTH) -> None:
+        self.width = width
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Version and width: nothing else decides the vectors."""
+        return {"name": self.name, "version": VERSION, "width": self.width}
+
+    def fit(self, caption: Caption) -> FittedText:
+        """The whole caption: hashing has no context length, so nothing is dropped. Tokens are words."""
+        text = caption_text(caption)
+        return FittedText(text=text, tokens=len(_words(text)), dropped=0)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(N, width) float32 of unit length. A text without any word is all on the first axis, not a zero vector."""
+        vectors = np.zeros((len(texts), self.width), dtype=np.float64)
+        for row, text in enumerate(texts):
+            for feature, count in Counter(_features(text)).items():
+                bits = int.from_bytes(hashlib.blake2b(feature.encode(), digest_size=8).digest(), "big")
+                vectors[row, (bits >> 1) % self.width] += (1 if bits & 1 else -1) * count**0.5
+            if not vectors[row].any():
+                vectors[row, 0] = 1.0
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors.astype(np.float32)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+def _features(text: str) -> Iterator[str]:
+    words = _words(text)
+    yield from (f"w {word}" for word in words)
+    yield from (f"p {first} {second}" for first, second in pairwise(words))
+    for word in words:
+        padded = f"<{word}>"
+        for n in NGRAMS:
+            yield from (f"c {padded[i : i + n]}" for i in range(len(padded) - n + 1))
