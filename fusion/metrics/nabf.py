@@ -22,7 +22,7 @@ def nabf(first: Grey, second: Grey, fused: Grey) -> Tensor:
     Where F's Sobel magnitude (divided by 8, image mirrored at its border) exceeds both sources', the sources' weights
     times ``1 - Q`` are summed and divided by the sum of all weights. A weight is the magnitude to the power 1.5 from
     2 grey levels up, else 0 (0.001 in the author's MATLAB, 0 in the Python scripts in use); Q is the root of the
-    product of two sigmoids, of the magnitudes' ratio (.9999, 19, .5) and of the orientations' agreement (.9995, 22, .5).
+    product of two sigmoids, of the magnitudes' ratio (.9999, 19, .5) and the orientations' agreement (.9995, 22, .5).
 
     grey images (N, 1, H, W) of 0..255, tensors or Planes; returns (N,), NaN where the sources have no edge of 2 grey
     levels. Source: Shreyamsha Kumar, "Multifocus and multispectral image fusion based on pixel significance using

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn import functional as nn
 
 from fusion.metrics.planes import Grey, Plane, plane, undefined
-from fusion.metrics.windows import gaussian_window, local_mean
+from fusion.metrics.windows import box_window, gaussian_window, local_mean
 
 WINDOW = gaussian_window(11, 1.5)
+UNIFORM_WINDOW = box_window(7)
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 SMALLEST_MS_SSIM_SIDE = 161  # four halvings must leave more than an 11-pixel window
 
@@ -53,31 +54,43 @@ def ms_ssim(first: Grey, second: Grey, fused: Grey, data_range: float = 255.0) -
     return products[0] + products[1]
 
 
-def _compare(a: Plane, b: Plane, f: Plane, data_range: float) -> list[tuple[Tensor, Tensor]]:
+def uniform_ssim(first: Grey, second: Grey, fused: Grey, data_range: float = 255.0) -> Tensor:
+    """SSIM over both sources as scikit-image computes it by default: 7 x 7 equal weights, sample variances (/ 48)."""
+    f = plane(fused)
+    if min(f.size) < len(UNIFORM_WINDOW):
+        return undefined(f)
+    pairs = _compare(plane(first), plane(second), f, data_range, UNIFORM_WINDOW, 49 / 48)
+    return pairs[0][0] + pairs[1][0]
+
+
+def _compare(
+    a: Plane, b: Plane, f: Plane, data_range: float, window: tuple[float, ...] = WINDOW, correction: float = 1.0
+) -> list[tuple[Tensor, Tensor]]:
     """For each source (mean SSIM, mean contrast-structure term), each (N,)."""
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     mean_f, square_f, cross_a, cross_b = local_mean(
-        torch.cat([f.centred, f.centred.square(), a.centred * f.centred, b.centred * f.centred], dim=1), WINDOW
+        torch.cat([f.centred, f.centred.square(), a.centred * f.centred, b.centred * f.centred], dim=1), window
     ).chunk(4, dim=1)
-    variance_f = square_f - mean_f.square()
+    variance_f = (square_f - mean_f.square()) * correction
     pairs = []
     for source, cross in ((a, cross_a), (b, cross_b)):
-        mean, variance = moments(source)
-        structure = (2 * (cross - mean * mean_f) + c2) / (variance + variance_f + c2)
+        mean, variance = moments(source, window)
+        covariance = (cross - mean * mean_f) * correction
+        structure = (2 * covariance + c2) / (variance * correction + variance_f + c2)
         m, mf = mean + source.centre, mean_f + f.centre
         luminance = (2 * m * mf + c1) / (m.square() + mf.square() + c1)
         pairs.append(((luminance * structure).mean(dim=(1, 2, 3)), structure.mean(dim=(1, 2, 3))))
     return pairs
 
 
-def moments(image: Plane) -> tuple[Tensor, Tensor]:
+def moments(image: Plane, window: tuple[float, ...] = WINDOW) -> tuple[Tensor, Tensor]:
     """Local mean (of the centred image) and variance under the SSIM window."""
 
     def compute() -> tuple[Tensor, Tensor]:
-        mean, square = local_mean(torch.cat([image.centred, image.centred.square()], dim=1), WINDOW).chunk(2, dim=1)
+        mean, square = local_mean(torch.cat([image.centred, image.centred.square()], dim=1), window).chunk(2, dim=1)
         return mean, square - mean.square()
 
-    return image.recall("ssim moments", compute)
+    return image.recall(("ssim moments", window), compute)
 
 
 def _half(image: Plane) -> Plane:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from fusion.metrics.planes import Grey, Plane, plane, undefined
 from fusion.metrics.windows import gaussian_window, local_mean
 
-WINDOWS = tuple(gaussian_window(length, length / 5) for length in (17, 9, 5, 3))
+LENGTHS = (17, 9, 5, 3)
 VISUAL_NOISE = 2.0
 TINY = 1e-10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """The windows of the four scales, and whether they reach over the border onto zeros."""
+
+    weights: tuple[tuple[float, ...], ...]
+    zeros_around: bool = False
+
+
+WINDOWS = Windows(weights=tuple(gaussian_window(length, length / 5) for length in LENGTHS))
 SMALLEST_SIDE = 41  # below it the last scale has no full window
 
 
@@ -35,20 +48,20 @@ def mean_vif(first: Grey, second: Grey, fused: Grey) -> Tensor:
     return vif(first, second, fused) / 2
 
 
-def vif_of_each(first: Grey, second: Grey, fused: Grey) -> tuple[Tensor, Tensor]:
+def vif_of_each(first: Grey, second: Grey, fused: Grey, windows: Windows = WINDOWS) -> tuple[Tensor, Tensor]:
     """``VIF(A, F)`` and ``VIF(B, F)``, each (N,)."""
     a, b, f = plane(first), plane(second), plane(fused)
     if min(f.size) < SMALLEST_SIDE:
         return undefined(f), undefined(f)
     kept = [torch.zeros((), dtype=f.values.dtype, device=f.values.device)] * 2
-    scaled_f = f.centred
-    scaled = [scales(a), scales(b)]
-    for scale, window in enumerate(WINDOWS):
+    scaled_f = _start(f, windows)
+    scaled = [scales(a, windows), scales(b, windows)]
+    for scale, window in enumerate(windows.weights):
         if scale:
-            scaled_f = local_mean(scaled_f, window)[..., ::2, ::2]
+            scaled_f = local_mean(scaled_f, window, windows.zeros_around)[..., ::2, ::2]
         xs = [source[scale] for source in scaled]
         stack = torch.cat([scaled_f, scaled_f.square(), *(x * scaled_f for x, _, _ in xs)], dim=1)
-        mean_f, square_f, *crosses = local_mean(stack, window).chunk(4, dim=1)
+        mean_f, square_f, *crosses = local_mean(stack, window, windows.zeros_around).chunk(4, dim=1)
         variance_f = (square_f - mean_f.square()).clamp_min(0)
         for index, ((_, mean, variance), cross) in enumerate(zip(xs, crosses, strict=True)):
             kept[index] = kept[index] + information_kept(variance, variance_f, cross - mean * mean_f)
@@ -73,17 +86,23 @@ def information_there(scaled: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
     return torch.stack([torch.log1p(variance / VISUAL_NOISE).sum(dim=(1, 2, 3)) for _, _, variance in scaled]).sum(0)
 
 
-def scales(image: Plane) -> list[tuple[Tensor, Tensor, Tensor]]:
+def scales(image: Plane, windows: Windows = WINDOWS) -> list[tuple[Tensor, Tensor, Tensor]]:
     """For each scale: the image, its local mean and its local variance."""
 
     def compute() -> list[tuple[Tensor, Tensor, Tensor]]:
         levels = []
-        current = image.centred
-        for scale, window in enumerate(WINDOWS):
+        current = _start(image, windows)
+        for scale, window in enumerate(windows.weights):
             if scale:
-                current = local_mean(current, window)[..., ::2, ::2]
-            mean, square = local_mean(torch.cat([current, current.square()], dim=1), window).chunk(2, dim=1)
+                current = local_mean(current, window, windows.zeros_around)[..., ::2, ::2]
+            stack = torch.cat([current, current.square()], dim=1)
+            mean, square = local_mean(stack, window, windows.zeros_around).chunk(2, dim=1)
             levels.append((current, mean, (square - mean.square()).clamp_min(0)))
         return levels
 
-    return image.recall("vif scales", compute)
+    return image.recall(("vif scales", windows), compute)
+
+
+def _start(image: Plane, windows: Windows) -> Tensor:
+    # the zeros around an image are zeros of its own scale: there the values must not be shifted
+    return image.values.double() if windows.zeros_around else image.centred

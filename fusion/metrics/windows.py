@@ -25,15 +25,17 @@ def box_window(length: int) -> tuple[float, ...]:
     return (1 / length,) * length
 
 
-def local_mean(maps: Tensor, window: tuple[float, ...]) -> Tensor:
-    """Weighted mean of every full window, rows and columns alike ("valid": no padding).
+def local_mean(maps: Tensor, window: tuple[float, ...], zeros_around: bool = False) -> Tensor:
+    """Weighted mean of every full window, rows and columns alike; or of one window per pixel, zeros outside the image.
 
-    ``maps`` is (N, C, H, W); the answer (N, C, H - n + 1, W - n + 1). Depthwise and channels last, which is what makes
-    it fast on a CPU. Differentiable.
+    ``maps`` is (N, C, H, W); the answer (N, C, H - n + 1, W - n + 1), or (N, C, H, W) with ``zeros_around``. Depthwise
+    and channels last, which is what makes it fast on a CPU. Differentiable.
     """
     channels = maps.shape[1]
     taps = torch.tensor(window, dtype=maps.dtype, device=maps.device)
     across = taps.view(1, 1, 1, -1).expand(channels, 1, 1, -1).contiguous()
     down = taps.view(1, 1, -1, 1).expand(channels, 1, -1, 1).contiguous()
     stack = maps.contiguous(memory_format=torch.channels_last)
-    return nn.conv2d(nn.conv2d(stack, across, groups=channels), down, groups=channels)
+    margin = len(window) // 2 if zeros_around else 0
+    rows = nn.conv2d(stack, across, groups=channels, padding=(0, margin))
+    return nn.conv2d(rows, down, groups=channels, padding=(margin, 0))
