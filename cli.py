@@ -12,7 +12,9 @@ from typing import Annotated
 import typer
 
 from fusion.commands.doctor import doctor
+from fusion.commands.fuse import fuse
 from fusion.commands.nets import nets
+from fusion.commands.score import score
 
 app = typer.Typer(
     name="fusioncli",
@@ -37,6 +39,8 @@ def options(
 
 app.command()(doctor)
 app.command()(nets)
+app.command()(fuse)
+app.command()(score)
 
 
 def main() -> None:

@@ -77,8 +77,8 @@ class SpatialAttention(nn.Module):
         v = functional.pad(v, (0, 2 * REACH))  # the fused kernel wants one width for all three
         y = functional.scaled_dot_product_attention(q, k, v, scale=1.0)[..., : self.head_width]
         y = y.reshape(n, rows, columns, self.heads, WINDOW, WINDOW, self.head_width)
-        y: Tensor = self.out(y.permute(0, 3, 6, 1, 4, 2, 5).reshape(n, -1, h, w))
-        return y
+        z: Tensor = self.out(y.permute(0, 3, 6, 1, 4, 2, 5).reshape(n, -1, h, w))
+        return z
 
     def _reach(self, x: Tensor) -> Tensor:
         """(N, heads·e, H, W) to (N·windows, heads, 144, e): strided views, gathered once."""

@@ -128,5 +128,6 @@ class _Coarser(nn.Module):
 
 def to_luma(image: Tensor) -> Tensor:
     """ITU-R BT.601 luma, (N, 1, H, W), of (N, 3, H, W)."""
-    red, green, blue = image.split(1, dim=1)
-    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+    red, green, blue = image.chunk(3, dim=1)
+    luma: Tensor = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+    return luma
