@@ -1,0 +1,52 @@
+"""``fusioncli score``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def score(
+    visible: Annotated[Path, typer.Argument(help="Visible (or CT, PET, SPECT) image or folder.")],
+    infrared: Annotated[Path, typer.Argument(help="Infrared (or MRI) image or folder.")],
+    fused: Annotated[Path, typer.Argument(help="Fused image or folder, from anybody; matched by stem.")],
+    convention: Annotated[
+        str, typer.Option(help="Whose script to compute as: standard, dtpf, dtpf-grey, zoo, cddfuse.")
+    ] = "standard",
+    metrics: Annotated[
+        str | None, typer.Option(help="Metrics by name, separated by commas, or 'all' [default: the usual thirteen].")
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Leave out images that are not in all three folders; say how many.")
+    ] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither read nor write remembered scores.")] = False,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, …")] = "cpu",
+    json: Annotated[str | None, typer.Option(help="Write JSON to this file (- is standard output).")] = None,
+) -> None:
+    """Score fused images under a named convention.
+
+    Example: fusioncli score data/msrs/vi data/msrs/ir fused --metrics EN,VIF,Qabf --json scores.json
+    """
+    from fusion.metrics import CONVENTIONS, METRICS
+    from fusion.scoring import score_files
+    from pipeline.console import emit_json, show_table
+
+    names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else None
+    if names == ["all"]:
+        names = list(CONVENTIONS[convention].functions) if convention in CONVENTIONS else None
+    card = score_files(visible, infrared, fused, convention, names, allow_missing, not no_cache, device)
+    if json is not None:
+        emit_json(card.as_json(), json)
+        if json == "-":
+            return
+    rows = []
+    for name in card.names:
+        mean, undefined = card.mean(name), card.undefined(name)
+        unit = METRICS[name].unit if name in METRICS else ""
+        shown = "undefined" if mean is None else f"{mean:.4f}"
+        rows.append((name, METRICS[name].arrow, shown, unit, len(card.images) - undefined, undefined))
+    left_out = f", {card.missing} left out" if card.missing else ""
+    title = f"{len(card.images)} image{'s' * (len(card.images) != 1)}{left_out}, convention {card.convention}"
+    show_table(title, ("metric", "better", "mean", "unit", "images", "undefined"), rows)

@@ -1,0 +1,61 @@
+"""Scoring files: reads, scores and remembers; the work behind ``fusioncli score``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fusion.score import convention_named, known_names, prepare, score_fused
+from fusion.score_cache import ScoreCache, cache_folder
+from fusion.scorecard import Scorecard, ScoredFile, Scores, check_files, find_files, read_eight_bit
+from pipeline.console import progress
+from pipeline.errors import ImageError
+
+
+def score_files(
+    first: Path,
+    second: Path,
+    fused: Path,
+    convention: str = "standard",
+    names: Sequence[str] | None = None,
+    allow_missing: bool = False,
+    cached: bool = True,
+    device: str = "cpu",
+) -> Scorecard:
+    """Score three files, or three folders matched by stem. Raises InputError kinds on anything that cannot be scored."""
+    chosen = known_names(convention_named(convention), names)
+    files, missing = find_files(first, second, fused, allow_missing)
+    check_files(files)
+    cache = ScoreCache(cache_folder()) if cached else None
+    images: dict[str, Scores] = {}
+    with progress() as bar:
+        task = bar.add_task("scoring", total=len(files))
+        for file in files:
+            images[file.name] = _score_file(file, convention, chosen, cache, device)
+            bar.advance(task)
+    return Scorecard(convention=convention, names=chosen, images=images, missing=missing)
+
+
+def _score_file(
+    file: ScoredFile, convention: str, names: tuple[str, ...], cache: ScoreCache | None, device: str
+) -> Scores:
+    known: Scores = {}
+    key = ""
+    if cache:
+        key = cache.key([path.read_bytes() for path in (file.first, file.second, file.fused)], convention)
+        known = cache.load(key)
+    wanted = [name for name in names if name not in known]
+    if wanted:
+        first, second, fused = (read_eight_bit(path) for path in (file.first, file.second, file.fused))
+        if not second.is_grey():
+            raise ImageError(
+                f"{file.second}: the second source (infrared or MRI) is expected to be grey but is coloured; "
+                "give visible (or CT, PET, SPECT) first"
+            )
+        a, b, f = (np.asarray(picture.pixels, dtype=np.uint8) for picture in (first, second, fused))
+        known |= score_fused(prepare(a, b, convention, device), f, convention, wanted)
+        if cache:
+            cache.save(key, known)
+    return {name: known[name] for name in names}
