@@ -1,79 +1,197 @@
-"""Where a store lies: a folder or any fsspec URL. Reading, and writing that is whole or not at all."""
+"""Where a store lies: a local folder or any fsspec URL, behind the few operations a store needs.
+
+A local file appears whole or not at all (temporary name, fsync, rename). Object stores give the same with one put.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, Protocol
+from urllib.parse import unquote, urlsplit
 
-from pipeline.atomic import write_bytes
-from pipeline.errors import InputError, StoreError
+from pipeline.atomic import atomic_path
+from pipeline.errors import InputError, MissingPackage, StoreError
+
+PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs", "hf": "hf"}
 
 
-class Place:
-    """A root and the files under it by relative POSIX path; no path may leave it."""
+class Place(Protocol):
+    """Files below one root, by relative POSIX names."""
 
-    def __init__(self, location: str | Path) -> None:
+    name: str
+
+    def exists(self, name: str) -> bool: ...
+    def size(self, name: str) -> int: ...
+    def read(self, name: str) -> bytes: ...
+    def read_range(self, name: str, start: int, end: int) -> bytes: ...
+    def open(self, name: str) -> IO[bytes]: ...
+    def writer(self, name: str) -> Any: ...
+    def create(self, name: str, content: bytes) -> bool: ...
+    def remove(self, name: str) -> None: ...
+    def list(self, folder: str) -> list[str]: ...
+
+
+def place(location: str | Path) -> LocalPlace | RemotePlace:
+    """The place at a path or URL. Raises MissingPackage when the URL's protocol needs a package that is not there."""
+    text = str(location)
+    if "://" not in text:
+        return LocalPlace(Path(text))
+    parts = urlsplit(text)
+    if parts.scheme == "file":
+        return LocalPlace(Path(unquote(parts.path)))
+    try:
         import fsspec
 
-        try:
-            self.files, self.root = fsspec.core.url_to_fs(str(location))
-        except (ValueError, ImportError) as error:
-            raise InputError(f"{location}: {error}") from error
-        self.location = str(location)
-        self.is_local = "file" in self.files.protocol
+        file_system, root = fsspec.core.url_to_fs(text, **_options(parts.scheme))
+    except ImportError as error:
+        package = PACKAGES.get(parts.scheme, parts.scheme)
+        raise MissingPackage(f"{text}: needs {package}: pip install {package}") from error
+    except ValueError as error:
+        raise InputError(f"{text}: not a place this program can reach ({error})") from error
+    return RemotePlace(text, file_system, root.rstrip("/"))
 
-    def __str__(self) -> str:
-        return self.location
 
-    def path(self, name: str) -> str:
-        """The full path of ``name``. Raises StoreError for one that leaves the root."""
-        parts = PurePosixPath(name)
-        if parts.is_absolute() or ".." in parts.parts or "\0" in name or not name:
-            raise StoreError(f"{self.location}: the name {name!r} leaves the store")
-        return f"{self.root}/{name}"
+def write(target: Place, name: str, content: bytes) -> None:
+    """Write a small file whole."""
+    with target.writer(name) as file:
+        file.write(content)
+
+
+def checked(name: str) -> str:
+    """``name`` if it stays below the root. Raises StoreError otherwise; names may come from a file somebody made."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name or "\\" in name or len(name) > 512:
+        raise StoreError(f"{name[:80]!r} leaves the store: refused")
+    return name
+
+
+class LocalPlace:
+    """A folder of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.name = str(root)
+
+    def path(self, name: str) -> Path:
+        """The file's path. Raises StoreError when ``name`` or a symbolic link in the store leads out of the root."""
+        path = self.root / checked(name)
+        home = self.root.resolve()
+        if not path.resolve().is_relative_to(home):
+            raise StoreError(f"{path} is a link out of the store: refused")
+        return path
 
     def exists(self, name: str) -> bool:
-        """Whether ``name`` is there."""
-        return bool(self.files.exists(self.path(name)))
+        return self.path(name).is_file()
+
+    def size(self, name: str) -> int:
+        return self.path(name).stat().st_size
 
     def read(self, name: str) -> bytes:
-        """The whole of ``name``. Raises StoreError when it is missing."""
-        try:
-            content: bytes = self.files.cat_file(self.path(name))
-        except FileNotFoundError as error:
-            raise StoreError(f"{self.location}: {name} is missing") from error
-        return content
+        return self.path(name).read_bytes()
+
+    def read_range(self, name: str, start: int, end: int) -> bytes:
+        with (self.root / checked(name)).open("rb") as file:
+            return os.pread(file.fileno(), end - start, start)
 
     def open(self, name: str) -> IO[bytes]:
-        """``name`` for random access."""
+        return self.path(name).open("rb")
+
+    @contextmanager
+    def writer(self, name: str) -> Iterator[IO[bytes]]:
+        path = self.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            yield file
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a file unless it is there already; whether it was written. A reader never sees it half-written."""
+        path = self.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            temporary.write_bytes(content)
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
+    def remove(self, name: str) -> None:
+        self.path(name).unlink(missing_ok=True)
+
+    def list(self, folder: str) -> list[str]:
+        """Names of the entries of a folder, sorted; empty where there is no such folder."""
+        path = self.path(folder) if folder else self.root
+        return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+
+
+class RemotePlace:
+    """A prefix of an object store, through fsspec."""
+
+    def __init__(self, name: str, file_system: Any, root: str) -> None:
+        self.name = name
+        self.files = file_system
+        self.root = root
+
+    def path(self, name: str) -> str:
+        return f"{self.root}/{checked(name)}" if name else self.root
+
+    def exists(self, name: str) -> bool:
+        self.files.invalidate_cache()  # another machine may have written it a moment ago
+        return bool(self.files.exists(self.path(name)))
+
+    def size(self, name: str) -> int:
+        return int(self.files.size(self.path(name)))
+
+    def read(self, name: str) -> bytes:
+        return bytes(self.files.cat_file(self.path(name)))
+
+    def read_range(self, name: str, start: int, end: int) -> bytes:
+        return bytes(self.files.cat_file(self.path(name), start=start, end=end))
+
+    def open(self, name: str) -> IO[bytes]:
         file: IO[bytes] = self.files.open(self.path(name), "rb")
         return file
 
-    def write(self, name: str, content: bytes) -> None:
-        """Put ``content`` there: locally by temporary name, fsync and rename; remotely in one upload."""
-        path = self.path(name)
-        if self.is_local:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(Path(path), content)
-        else:
-            self.files.pipe_file(path, content)
+    @contextmanager
+    def writer(self, name: str) -> Iterator[IO[bytes]]:
+        with tempfile.NamedTemporaryFile() as file:
+            yield file
+            file.flush()
+            self.files.put_file(file.name, self.path(name))
+        self.files.invalidate_cache()
 
-    def names(self, folder: str) -> list[str]:
-        """Base names in a folder, sorted; empty when there is no such folder."""
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a file unless it is there already (a conditional put where the store knows one)."""
         try:
-            entries: list[Any] = self.files.ls(self.path(folder), detail=False)
+            self.files.pipe_file(self.path(name), content, mode="create")
+        except FileExistsError:
+            return False
+        finally:
+            self.files.invalidate_cache()
+        return True
+
+    def remove(self, name: str) -> None:
+        if self.exists(name):
+            self.files.rm_file(self.path(name))
+        self.files.invalidate_cache()
+
+    def list(self, folder: str) -> list[str]:
+        """Names of the entries of a folder, sorted; empty where there is no such folder."""
+        self.files.invalidate_cache()
+        path = self.path(folder)
+        try:
+            return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in self.files.ls(path, detail=False))
         except FileNotFoundError:
             return []
-        return sorted(str(entry).rstrip("/").rsplit("/", 1)[-1] for entry in entries)
 
-    def sha256(self, name: str) -> str:
-        """Hex digest of a file's content, read in pieces. Raises StoreError when it is missing."""
-        digest = hashlib.sha256()
-        try:
-            with self.open(name) as file:
-                while piece := file.read(1 << 20):
-                    digest.update(piece)
-        except FileNotFoundError as error:
-            raise StoreError(f"{self.location}: {name} is missing") from error
-        return digest.hexdigest()
+
+def _options(scheme: str) -> dict[str, Any]:
+    # Ranges are read once and never again: fsspec's read-ahead would fetch megabytes for one small image.
+    return {"default_cache_type": "none"} if scheme in ("s3", "s3a") else {}

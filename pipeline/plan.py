@@ -1,110 +1,162 @@
-"""The plan: every pair, its identity and its shard, decided once and never edited."""
+"""The plan of a store: every pair once, in order, with the hashes of its files. Made once and never edited."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Sequence
+import json
+import re
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import FingerprintMismatch, InputError, PairingError
-from pipeline.layout import HEADER, PLAN, PLAN_SCHEMA, SCHEMA_VERSION
-from pipeline.manifest import Manifest
-from pipeline.pairs import Pair, pair_size, shown
-from pipeline.place import Place
-from pipeline.shards import json_bytes, parquet_bytes
-from pipeline.store import PlanRow, Store, StoreHeader
+from pipeline.errors import PairingError, StoreError
+from pipeline.pairs import Pair, pair_size
 
+if TYPE_CHECKING:
+    import pyarrow
 
-def pair_identity(first: bytes, second: bytes) -> str:
-    """``pair_id``: SHA-256 over both files' digests, 32 hex digits."""
-    digests = hashlib.sha256(first).digest() + hashlib.sha256(second).digest()
-    return hashlib.sha256(digests).hexdigest()[:32]
+KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-def plan_rows(
-    pairs: Sequence[Pair], root: Path, shard_size: int, on_pair: Callable[[], None] = lambda: None
-) -> list[PlanRow]:
-    """Read every file once: digest, size, identity. Raises ImageError or PairingError naming the file.
+@dataclass(frozen=True, kw_only=True)
+class PlanRow:
+    """One pair. ``first`` and ``second`` are relative to the data root; sizes in bytes; hashes are SHA-256 in hex."""
 
-    Two pairs of one content in different splits are refused: what is trained on must not be tested on.
+    key: str
+    pair_id: str
+    shard: int
+    split: str
+    first: str
+    second: str
+    first_sha256: str
+    second_sha256: str
+    first_bytes: int
+    second_bytes: int
+    height: int
+    width: int
+
+
+COLUMNS = tuple(field.name for field in fields(PlanRow))
+NUMBERS = frozenset({"shard", "first_bytes", "second_bytes", "height", "width"})
+
+
+def make_plan(pairs: Sequence[Pair], root: Path, shard_size: int) -> list[PlanRow]:
+    """Hash every pair, in the order given. Raises PairingError and ImageError naming the file.
+
+    ``pair_id`` hashes both files' content, so it survives renaming; the key and the position do not enter it.
     """
-    if shard_size < 1:
-        raise InputError(f"--shard-size {shard_size}: at least 1")
 
-    def row(pair: Pair) -> PlanRow:
+    def row(item: tuple[int, Pair]) -> PlanRow:
+        position, pair = item
         height, width = pair_size(pair)
         first, second = pair.first.read_bytes(), pair.second.read_bytes()
-        on_pair()
+        hashes = hashlib.sha256(first).hexdigest(), hashlib.sha256(second).hexdigest()
         return PlanRow(
             key=pair.key,
-            pair_id=pair_identity(first, second),
-            shard=0,
+            pair_id=pair_identity(*hashes),
+            shard=position // shard_size,
             split=pair.split,
             first=_relative(pair.first, root),
             second=_relative(pair.second, root),
-            first_sha256=hashlib.sha256(first).hexdigest(),
-            second_sha256=hashlib.sha256(second).hexdigest(),
+            first_sha256=hashes[0],
+            second_sha256=hashes[1],
+            first_bytes=len(first),
+            second_bytes=len(second),
             height=height,
             width=width,
         )
 
-    with ThreadPoolExecutor(min(8, (os.cpu_count() or 1) + 2)) as pool:
-        rows = list(pool.map(row, pairs))
-    seen: dict[str, PlanRow] = {}
-    overlaps = [
-        f"{seen[r.pair_id].first} and {r.first}" for r in rows if seen.setdefault(r.pair_id, r).split != r.split
-    ]
-    if overlaps:
-        raise PairingError(f"one content in two splits: {shown(overlaps)}")
-    return [replace(row, shard=index // shard_size) for index, row in enumerate(rows)]
+    with ThreadPoolExecutor(4) as pool:  # reading and hashing leave the interpreter lock
+        rows = list(pool.map(row, enumerate(pairs)))
+    check_plan(rows, "the plan")
+    return rows
 
 
-def make_store(place: Place, manifest: Manifest, rows: Sequence[PlanRow], shard_size: int) -> Store:
-    """Write plan and header (last) of a new store, or open the one that is there if it has the same plan.
-
-    Raises FingerprintMismatch naming the field and both values when it has another.
-    """
-    content = parquet_bytes([asdict(row) for row in rows], PLAN_SCHEMA)
-    header = StoreHeader(
-        schema_version=SCHEMA_VERSION,
-        dataset=manifest.name,
-        task=manifest.task,
-        modalities=manifest.modalities,
-        pairs=len(rows),
-        shards=-(-len(rows) // shard_size),
-        shard_size=shard_size,
-        plan_digest=hashlib.sha256(content).hexdigest(),
-        manifest_digest=manifest.digest,
-    )
-    if place.exists(HEADER):
-        store = Store.open(place.location)
-        _refuse_other(store, header, rows)
-        return store
-    place.write(PLAN, content)
-    place.write(HEADER, json_bytes(asdict(header)))
-    return Store(place, header)
+def pair_identity(first_sha256: str, second_sha256: str) -> str:
+    """Identity of a pair: a hash of both contents, in order; 32 hex digits."""
+    return hashlib.sha256(f"pair {first_sha256} {second_sha256}".encode()).hexdigest()[:32]
 
 
-def _refuse_other(store: Store, wanted: StoreHeader, rows: Sequence[PlanRow]) -> None:
-    for field in ("dataset", "task", "modalities", "shard_size", "pairs", "manifest_digest"):
-        old, new = getattr(store.header, field), getattr(wanted, field)
-        if old != new:
-            raise FingerprintMismatch(
-                f"{store.place}: this store was made with {field} = {old}, now it is {new}; use another --store, or delete it"
+def plan_digest(rows: Iterable[PlanRow]) -> str:
+    """SHA-256 of the plan's content, the same whichever library version wrote the file."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(astuple(row), ensure_ascii=True).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def check_plan(rows: Sequence[PlanRow], where: str) -> None:
+    """Refuse a plan that could write outside its store or hold a pair twice. Raises StoreError naming the row."""
+    seen: set[str] = set()
+    shard = 0
+    for row in rows:
+        at = f"{where}: key {row.key[:80]!r}"
+        if not KEY.fullmatch(row.key):
+            raise StoreError(f"{at}: a key has letters, digits, _ and - only, at most 80")
+        if row.key in seen:
+            raise StoreError(f"{at} is there twice")
+        seen.add(row.key)
+        for path in (row.first, row.second):
+            if not safe_relative(path):
+                raise StoreError(f"{at}: the path {path[:80]!r} leaves the data root")
+        if not SHA256.fullmatch(row.first_sha256) or not SHA256.fullmatch(row.second_sha256):
+            raise StoreError(f"{at}: not a SHA-256")
+        if row.pair_id != pair_identity(row.first_sha256, row.second_sha256):
+            raise StoreError(f"{at}: pair_id does not follow from the files' hashes")
+        if row.shard not in (shard, shard + 1) or min(row.height, row.width, row.first_bytes, row.second_bytes) < 1:
+            raise StoreError(
+                f"{at}: shard {row.shard}, {row.width} x {row.height} pixels: not a plan this program made"
             )
-    for old_row, new_row in zip(store.plan(), rows, strict=True):
-        if old_row != new_row:
-            fields = [name for name in asdict(old_row) if getattr(old_row, name) != getattr(new_row, name)]
-            old, new = getattr(old_row, fields[0]), getattr(new_row, fields[0])
-            raise FingerprintMismatch(
-                f"{store.place}: the data changed: {fields[0]} of {old_row.key} was {old}, now it is {new}; use another "
-                "--store, or bring the old files back"
-            )
+        shard = row.shard
+
+
+def safe_relative(path: str) -> bool:
+    """Whether a stored path stays below the root it is relative to."""
+    parts = path.split("/")
+    return bool(path) and not path.startswith("/") and ".." not in parts and "\0" not in path and len(path) < 4096
+
+
+def image_suffix(path: str) -> str:
+    """The file's suffix in lower case, as it goes into the tar. Raises StoreError for an odd one."""
+    suffix = Path(path).suffix.lower()
+    if not SUFFIX.fullmatch(suffix):
+        raise StoreError(f"{path[:80]!r}: not a usable image suffix")
+    return suffix
+
+
+def plan_table(rows: Sequence[PlanRow]) -> pyarrow.Table:
+    """The plan as a table of the fixed schema."""
+    import pyarrow as pa
+
+    columns = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
+    return pa.table(columns, schema=plan_schema())
+
+
+def plan_schema() -> pyarrow.Schema:
+    """Column types of ``plan.parquet``."""
+    import pyarrow as pa
+
+    return pa.schema([(name, pa.int64() if name in NUMBERS else pa.string()) for name in COLUMNS])
+
+
+def plan_rows(table: Any, where: str) -> list[PlanRow]:
+    """The rows of a plan table, checked. Raises StoreError."""
+    rows = [PlanRow(**entry) for entry in table.to_pylist()]
+    if any(value is None for row in rows for value in astuple(row)):
+        raise StoreError(f"{where}: a plan has no empty cells")
+    check_plan(rows, where)
+    return rows
 
 
 def _relative(path: Path, root: Path) -> str:
-    resolved, base = path.absolute(), root.absolute()
-    return resolved.relative_to(base).as_posix() if resolved.is_relative_to(base) else path.name
+    try:
+        relative = path.absolute().relative_to(root.absolute()).as_posix()  # links below the root are fine
+        relative.encode()
+    except ValueError as error:  # outside the root, or a name that is not valid UTF-8 (a subclass of ValueError)
+        raise PairingError(f"{path!a}: must lie below the data root {root} and have a valid UTF-8 name") from error
+    return relative

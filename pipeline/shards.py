@@ -1,43 +1,215 @@
-"""The bytes of a shard: a tar of images, a Parquet file of rows. Same content in, same bytes out."""
+"""The files of a shard: the tar of its images, the table of a prior's rows, the done-marker. Reproducible to the byte."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Sequence
-from pathlib import PurePosixPath
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from pipeline.errors import StoreError
+from pipeline.plan import PlanRow, image_suffix
+from pipeline.tasks import WEIGHT_NAMES
 
-from pipeline.store import PlanRow
+if TYPE_CHECKING:
+    import pyarrow
+
+BLOCK = 512
+RECORD = 10_240  # tar archives end on a multiple of this
+OK, FAILED = "ok", "failed"
+SHARD_VERSION = b"1"
 
 
-def images_tar(rows: Sequence[PlanRow], contents: Sequence[tuple[bytes, bytes]], names: tuple[str, str]) -> bytes:
-    """A WebDataset tar: ``<key>.<modality>.<ext>`` for both images of every pair, in plan order.
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One image in a tar: where its header starts and how long it is."""
 
-    Times, owners and modes are fixed, so the bytes depend on the images alone.
+    name: str
+    offset: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """First byte after the padded content."""
+        return self.offset + BLOCK + -(-self.size // BLOCK) * BLOCK
+
+
+def tar_name(shard: int) -> str:
+    """``images/shard-000000.tar``."""
+    return f"images/shard-{shard:06d}.tar"
+
+
+def rows_name(prior: str, shard: int) -> str:
+    """``priors/<name>/shard-000000.parquet``."""
+    return f"priors/{prior}/shard-{shard:06d}.parquet"
+
+
+def marker_name(prior: str, shard: int) -> str:
+    """``priors/<name>/shard-000000.json``."""
+    return f"priors/{prior}/shard-{shard:06d}.json"
+
+
+def tar_members(rows: Iterable[PlanRow], modalities: tuple[str, str]) -> list[Member]:
+    """The layout of a shard's tar, known from the plan alone: two members a pair, in the plan's order."""
+    members: list[Member] = []
+    offset = 0
+    for row in rows:
+        for modality, path, size in (
+            (modalities[0], row.first, row.first_bytes),
+            (modalities[1], row.second, row.second_bytes),
+        ):
+            members.append(Member(name=f"{row.key}.{modality}{image_suffix(path)}", offset=offset, size=size))
+            offset = members[-1].end
+    return members
+
+
+def tar_size(members: Sequence[Member]) -> int:
+    """Size of the whole tar in bytes, with its end blocks."""
+    return -(-(members[-1].end + 2 * BLOCK) // RECORD) * RECORD
+
+
+def tar_header(member: Member) -> bytes:
+    """The 512-byte ustar header: no owner, no time, mode 0644. Raises StoreError for a name that does not fit."""
+    info = tarfile.TarInfo(member.name)
+    info.size = member.size
+    info.mode = 0o644
+    try:
+        return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+    except (ValueError, UnicodeEncodeError) as error:
+        raise StoreError(f"{member.name!r} does not fit a tar header ({error})") from error
+
+
+class TarWriter:
+    """Writes members one after the other and hashes what it writes."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.hash = hashlib.sha256()
+        self.written = 0
+
+    def add(self, member: Member, content: bytes) -> None:
+        """Append one image; members come in the order of their offsets."""
+        if self.written != member.offset or len(content) != member.size:
+            raise StoreError(f"{member.name}: {len(content)} bytes where the plan says {member.size}")
+        self._write(tar_header(member) + content + bytes(-len(content) % BLOCK))
+
+    def finish(self) -> str:
+        """Write the end of the archive; the SHA-256 of the whole."""
+        self._write(bytes(2 * BLOCK))
+        self._write(bytes(-self.written % RECORD))
+        return self.hash.hexdigest()
+
+    def _write(self, content: bytes) -> None:
+        self.file.write(content)
+        self.hash.update(content)
+        self.written += len(content)
+
+
+def member_content(block: bytes, member: Member, start: int, where: str) -> bytes:
+    """The image inside ``block``, which holds the tar from byte ``start``. Raises StoreError if another lies there."""
+    begin = member.offset - start
+    if block[begin : begin + BLOCK] != tar_header(member):
+        raise StoreError(f"{where}: expected {member.name} at byte {member.offset}; run `fusioncli store verify`")
+    content = block[begin + BLOCK : begin + BLOCK + member.size]
+    if len(content) != member.size:
+        raise StoreError(f"{where}: cut short in {member.name}; run `fusioncli store verify`")
+    return content
+
+
+def row_schema(width: int) -> pyarrow.Schema:
+    """Column types of a text prior; ``text_embedding`` has ``width`` float32 values."""
+    import pyarrow as pa
+
+    text = pa.string()
+    event = pa.struct([(name, text) for name in ("modality", "type", "severity", "description")])
+    weights = pa.struct([(name, pa.float64()) for name in WEIGHT_NAMES])
+    return pa.schema(
+        [
+            ("key", text),
+            ("pair_id", text),
+            ("status", text),
+            ("error_kind", text),
+            ("error", text),
+            ("caption", text),
+            ("scene", text),
+            ("events", pa.list_(event)),
+            ("clip_text", text),
+            ("tokens", pa.int64()),
+            ("dropped_events", pa.int64()),
+            ("text_embedding", pa.list_(pa.float32(), width)),
+            ("loss_weights", weights),
+            ("raw_response", text),
+            ("finish_reason", text),
+            ("response_tokens", pa.int64()),
+        ],
+        metadata={b"fusioncli.schema_version": SHARD_VERSION},
+    )
+
+
+def table_bytes(table: Any) -> bytes:
+    """A table as Parquet with every writer setting fixed, one row group, page checksums."""
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(
+        table,
+        buffer,
+        row_group_size=max(1, table.num_rows),
+        version="2.6",
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=False,
+        write_statistics=True,
+        data_page_version="1.0",
+        write_page_checksum=True,
+        store_schema=True,
+    )
+    return buffer.getvalue()
+
+
+def read_table(content: bytes, where: str, *, rows: int | None = None, schema: Any = None, columns: Any = None) -> Any:
+    """A Parquet file's table, its size and types checked first. Raises StoreError for anything unexpected.
+
+    The footer is checked before any page is decoded, so that a small file cannot ask for unbounded memory.
     """
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for row, pair in zip(rows, contents, strict=True):
-            for path, name, content in zip((row.first, row.second), names, pair, strict=True):
-                member = tarfile.TarInfo(f"{row.key}.{name}{PurePosixPath(path).suffix.lower()}")
-                member.size, member.mode, member.mtime = len(content), 0o644, 0
-                archive.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True, arrow_extensions_enabled=False)
+        metadata = file.metadata
+        unpacked = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+        if rows is not None and metadata.num_rows != rows:
+            raise StoreError(f"{where}: {metadata.num_rows} rows where {rows} are planned")
+        if unpacked > 1000 * len(content) + 2**24:
+            raise StoreError(f"{where}: {len(content)} bytes claim to hold {unpacked}: refused")
+        if schema is not None and not file.schema_arrow.equals(schema):
+            raise StoreError(f"{where}: its columns are not those of this schema version")
+        return file.read(columns=columns)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise StoreError(f"{where}: not a readable Parquet file ({reason})") from error
 
 
-def parquet_bytes(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> bytes:
-    """One row group, zstd, fixed settings."""
-    buffer = io.BytesIO()
-    table = pa.Table.from_pylist(list(rows), schema=schema)
-    pq.write_table(table, buffer, compression="zstd", compression_level=3, row_group_size=1 << 20, version="2.6")
-    return buffer.getvalue()
-
-
-def json_bytes(value: object) -> bytes:
-    """Sorted, indented JSON with a final newline."""
-    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+def make_marker(
+    shard: int, rows: Sequence[Mapping[str, Any]], known: Iterable[str], files: Mapping[str, tuple[int, str]]
+) -> bytes:
+    """The done-marker: counts, failures by kind, unknown labels, and size and SHA-256 of every file of the shard."""
+    labels = set(known)
+    kinds = Counter(str(row["error_kind"]) for row in rows if row["status"] == FAILED)
+    unknown = Counter(event["type"] for row in rows for event in row["events"] or () if event["type"] not in labels)
+    marker = {
+        "shard": shard,
+        "rows": len(rows),
+        "ok": sum(row["status"] == OK for row in rows),
+        "failed": sum(row["status"] == FAILED for row in rows),
+        "errors": dict(sorted(kinds.items())),
+        "unknown_labels": dict(sorted(unknown.items())),
+        "dropped_events": sum(row["dropped_events"] or 0 for row in rows),
+        "files": {name: {"bytes": size, "sha256": digest} for name, (size, digest) in sorted(files.items())},
+    }
+    return json.dumps(marker, indent=1).encode() + b"\n"

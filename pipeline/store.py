@@ -1,189 +1,224 @@
-"""Reading a store: its plan, its priors, its images. The one part of stage one that stage two uses."""
+"""Reading a store: header, plan, priors and images, on a local path or any fsspec URL. Nothing in it is executed."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import tarfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from pipeline.errors import StoreError
+from pipeline.place import Place, place
+from pipeline.plan import NAME, PlanRow, plan_digest, plan_rows, plan_schema
+from pipeline.shards import (
+    Member,
+    marker_name,
+    member_content,
+    read_table,
+    row_schema,
+    rows_name,
+    tar_members,
+    tar_name,
+)
 
-from pipeline.errors import StoreError, closest
-from pipeline.layout import FINGERPRINT, HEADER, PLAN, PLAN_SCHEMA, SCHEMA_VERSION, images_path, marker_path, rows_path
-from pipeline.manifest import Modality
-from pipeline.place import Place
+SCHEMA_VERSION = 1
+HEADER = "store.json"
+PLAN = "plan.parquet"
+DEFAULT_PRIOR = "text"
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoreHeader:
-    """store.json."""
+class Header:
+    """``store.json``: what the store holds and which plan it follows. ``limit`` is the ``--limit`` it was planned with."""
 
     schema_version: int
     dataset: str
     task: str
-    modalities: tuple[Modality, Modality]
+    modalities: tuple[str, str]
     pairs: int
     shards: int
     shard_size: int
+    splits: dict[str, int]
+    limit: int | None
     plan_digest: str
     manifest_digest: str
 
-
-@dataclass(frozen=True, kw_only=True)
-class PlanRow:
-    """One planned pair; paths are relative to the data root."""
-
-    key: str
-    pair_id: str
-    shard: int
-    split: str
-    first: str
-    second: str
-    first_sha256: str
-    second_sha256: str
-    height: int
-    width: int
+    def as_json(self) -> bytes:
+        """The file's content."""
+        return json.dumps(asdict(self), indent=1).encode() + b"\n"
 
 
 class Store:
-    """An existing store, local or behind any fsspec URL."""
+    """A store that exists. Make one with ``Store.open``."""
 
-    def __init__(self, place: Place, header: StoreHeader) -> None:
-        self.place, self.header = place, header
-        self._offsets: dict[int, dict[str, tuple[int, int]]] = {}
+    def __init__(self, home: Place, header: Header) -> None:
+        self.home = home
+        self.header = header
 
-    @classmethod
-    def open(cls, location: str | Path) -> Store:
-        """Raises StoreError: nothing there, not a store, another schema version."""
-        place = Place(location)
-        if not place.exists(HEADER):
-            raise StoreError(f"{location}: no store here ({HEADER} is missing); `fusioncli caption` makes one")
-        return cls(place, parse_header(place.read(HEADER), str(location)))
+    @staticmethod
+    def open(location: str | Path) -> Store:
+        """Open the store at a path or URL. Raises StoreError: no store, damaged header, another schema version."""
+        home = place(location)
+        if not home.exists(HEADER):
+            raise StoreError(f"{location}: no store here (no {HEADER}); make one with `fusioncli caption`")
+        return Store(home, parse_header(home.read(HEADER), f"{location}/{HEADER}"))
 
-    @cached_property
-    def _plan(self) -> list[PlanRow]:
-        content = self.place.read(PLAN)
-        found = hashlib.sha256(content).hexdigest()
-        if found != self.header.plan_digest:
-            raise StoreError(
-                f"{self.place}: {PLAN} has digest {found[:12]}…, the header {self.header.plan_digest[:12]}…"
-            )
-        table = read_table(content, f"{self.place}/{PLAN}")
-        if table.schema.names != PLAN_SCHEMA.names:
-            raise StoreError(f"{self.place}/{PLAN}: columns {table.schema.names}, expected {PLAN_SCHEMA.names}")
-        return [PlanRow(**row) for row in table.to_pylist()]
+    @property
+    def name(self) -> str:
+        """The path or URL."""
+        return self.home.name
 
     def plan(self) -> list[PlanRow]:
-        """Every pair, in order. Raises StoreError when the plan is missing or not the one of the header."""
+        """Every pair, in order. Raises StoreError if the file is not the plan that the header names."""
         return self._plan
 
     def shard_rows(self, shard: int) -> list[PlanRow]:
-        """The planned pairs of one shard, in order."""
+        """The pairs of one shard, in order."""
         size = self.header.shard_size
         return self._plan[shard * size : (shard + 1) * size]
 
     def prior_names(self) -> list[str]:
-        """The priors that were begun."""
-        return [name for name in self.place.names("priors") if self.place.exists(f"priors/{name}/{FINGERPRINT}")]
+        """Names of the priors, finished or not."""
+        return [name for name in self.home.list("priors") if NAME.fullmatch(name)]
 
     def fingerprint(self, prior: str) -> dict[str, Any]:
-        """What decides the content of a prior. Raises StoreError for an unknown one."""
-        if prior not in self.prior_names():
-            known = self.prior_names()
-            raise StoreError(
-                f"{self.place}: no prior {prior!r}{closest(prior, known)}; it has {', '.join(known) or 'none'}"
-            )
-        value = json.loads(self.place.read(f"priors/{prior}/{FINGERPRINT}"))
-        if not isinstance(value, dict):
-            raise StoreError(f"{self.place}/priors/{prior}/{FINGERPRINT}: not a mapping")
-        return value
+        """Everything that decided the prior's content. Raises StoreError when there is no such prior."""
+        name = f"priors/{self._prior(prior)}/fingerprint.json"
+        if not self.home.exists(name):
+            names = ", ".join(self.prior_names()) or "none"
+            raise StoreError(f"{self.name}: no prior {prior!r}; there are: {names}; make it with `fusioncli caption`")
+        return _mapping(self.home.read(name), f"{self.name}/{name}")
+
+    def marker(self, prior: str, shard: int) -> dict[str, Any] | None:
+        """The done-marker of a shard, or None while it is unfinished."""
+        name = marker_name(self._prior(prior), shard)
+        return _mapping(self.home.read(name), f"{self.name}/{name}") if self.home.exists(name) else None
 
     def finished(self, prior: str) -> list[int]:
-        """The shards of a prior that carry a done-marker."""
-        names = set(self.place.names(f"priors/{prior}"))
-        return [k for k in range(self.header.shards) if marker_path(prior, k).rsplit("/", 1)[-1] in names]
+        """The shards of a prior that have their done-marker."""
+        names = set(self.home.list(f"priors/{self._prior(prior)}"))
+        return [shard for shard in range(self.header.shards) if Path(marker_name(prior, shard)).name in names]
 
-    def marker(self, prior: str, shard: int) -> dict[str, Any]:
-        """A shard's done-marker. Raises StoreError when it is missing or damaged."""
-        try:
-            value: dict[str, Any] = json.loads(self.place.read(marker_path(prior, shard)))
-        except json.JSONDecodeError as error:
-            raise StoreError(f"{self.place}/{marker_path(prior, shard)}: not JSON ({error})") from error
-        return value
+    def rows(self, prior: str = DEFAULT_PRIOR, columns: Sequence[str] | None = None) -> Any:
+        """A pyarrow table with one row a pair, in plan order. Raises StoreError if the prior is not finished."""
+        import pyarrow as pa
 
-    def shard_table(self, prior: str, shard: int, columns: list[str] | None = None) -> pa.Table:
-        """The rows of one finished shard."""
-        name = rows_path(prior, shard)
-        return read_table(self.place.read(name), f"{self.place}/{name}", columns)
-
-    def rows(self, prior: str, columns: list[str] | None = None) -> pa.Table:
-        """All rows of a prior, in plan order. Raises StoreError while shards are missing."""
         self.fingerprint(prior)
-        missing = sorted(set(range(self.header.shards)) - set(self.finished(prior)))
+        done = set(self.finished(prior))
+        missing = [shard for shard in range(self.header.shards) if shard not in done]
         if missing:
             raise StoreError(
-                f"{self.place}: prior {prior!r} is unfinished: {len(missing)} of {self.header.shards} shards are missing "
-                f"(the first is {missing[0]}); run the same `fusioncli caption` again"
+                f"{self.name}: prior {prior!r} is unfinished: {len(missing)} of {self.header.shards} shards are missing, "
+                f"the first is {missing[0]}; run the same `fusioncli caption` again to finish it"
             )
-        return pa.concat_tables(self.shard_table(prior, shard, columns) for shard in range(self.header.shards))
+        return pa.concat_tables([self.shard_table(prior, shard, columns) for shard in range(self.header.shards)])
+
+    def shard_table(self, prior: str, shard: int, columns: Sequence[str] | None = None) -> Any:
+        """The rows of one shard, their keys checked against the plan."""
+        name = rows_name(self._prior(prior), shard)
+        where = f"{self.name}/{name}"
+        if not self.home.exists(name):
+            raise StoreError(f"{where}: missing; delete the marker beside it and run `fusioncli caption` again")
+        planned = self.shard_rows(shard)
+        wanted = None if columns is None else list(dict.fromkeys(["key", *columns]))
+        width = int(self.fingerprint(prior).get("embedder", {}).get("width", 0))
+        schema = row_schema(width)
+        unknown = [column for column in wanted or () if column not in schema.names]
+        if unknown:
+            raise StoreError(
+                f"{self.name}: prior {prior!r} has no column {unknown[0]!r}; it has {', '.join(schema.names)}"
+            )
+        table = read_table(self.home.read(name), where, rows=len(planned), schema=schema, columns=wanted)
+        if table.column("key").to_pylist() != [row.key for row in planned]:
+            raise StoreError(f"{where}: its keys are not those of the plan; run `fusioncli store verify`")
+        return table if columns is None else table.select(list(columns))
 
     def image_bytes(self, row: PlanRow) -> tuple[bytes, bytes]:
-        """The original bytes of both images, by random access into the shard's tar."""
-        offsets = self._shard_offsets(row.shard)
-        with self.place.open(images_path(row.shard)) as file:
-            first, second = (self._member(file, offsets, row, modality.name) for modality in self.header.modalities)
-        return first, second
+        """Both files of a pair, as they were, by one read at a known place in the shard's tar. Safe in any process."""
+        first, second = self._members[row.key]
+        name = tar_name(row.shard)
+        where = f"{self.name}/{name}"
+        try:
+            block = self.home.read_range(name, first.offset, second.end)
+        except FileNotFoundError as error:
+            raise StoreError(f"{where}: missing; run the same `fusioncli caption` again to finish the store") from error
+        return (
+            member_content(block, first, first.offset, where),
+            member_content(block, second, first.offset, where),
+        )
 
     def digest(self) -> str:
-        """SHA-256 over the header: it names the plan, which names every pair's content."""
-        return hashlib.sha256(self.place.read(HEADER)).hexdigest()
+        """SHA-256 over header, fingerprints and markers, which hold the hashes of all else: the store's identity."""
+        total = hashlib.sha256(self.home.read(HEADER))
+        for prior in self.prior_names():
+            total.update(f"\n{prior}\n".encode() + self.home.read(f"priors/{prior}/fingerprint.json"))
+            for shard in self.finished(prior):
+                total.update(self.home.read(marker_name(prior, shard)))
+        return total.hexdigest()
 
-    def _member(self, file: Any, offsets: dict[str, tuple[int, int]], row: PlanRow, modality: str) -> bytes:
-        place = offsets.get(f"{row.key}.{modality}")
-        if place is None:
-            raise StoreError(f"{self.place}/{images_path(row.shard)}: no {modality} image of {row.key}")
-        file.seek(place[0])
-        content: bytes = file.read(place[1])
-        return content
+    def _prior(self, prior: str) -> str:
+        if not NAME.fullmatch(prior):
+            raise StoreError(f"prior {prior[:80]!r}: a name has letters, digits, _ and - only, at most 64")
+        return prior
 
-    def _shard_offsets(self, shard: int) -> dict[str, tuple[int, int]]:
-        if shard not in self._offsets:
-            name = images_path(shard)
-            if not self.place.exists(name):
-                raise StoreError(f"{self.place}: {name} is missing")
-            with self.place.open(name) as file, tarfile.open(fileobj=file, mode="r:") as archive:
-                self._offsets[shard] = {
-                    member.name.rpartition(".")[0]: (member.offset_data, member.size)
-                    for member in archive
-                    if member.isfile()
-                }
-        return self._offsets[shard]
+    @cached_property
+    def _plan(self) -> list[PlanRow]:
+        where = f"{self.name}/{PLAN}"
+        if not self.home.exists(PLAN):
+            raise StoreError(f"{where}: missing; the store is damaged")
+        table = read_table(self.home.read(PLAN), where, rows=self.header.pairs, schema=plan_schema())
+        rows = plan_rows(table, where)
+        if plan_digest(rows) != self.header.plan_digest:
+            raise StoreError(f"{where}: not the plan that {HEADER} names; a plan is never edited: restore it")
+        if rows and (rows[-1].shard != self.header.shards - 1):
+            raise StoreError(f"{where}: {rows[-1].shard + 1} shards where {HEADER} says {self.header.shards}")
+        return rows
+
+    @cached_property
+    def _members(self) -> dict[str, tuple[Member, Member]]:
+        found: dict[str, tuple[Member, Member]] = {}
+        for shard in range(self.header.shards):
+            rows = self.shard_rows(shard)
+            members = tar_members(rows, self.header.modalities)
+            pairs = zip(members[::2], members[1::2], strict=True)
+            found.update({row.key: pair for row, pair in zip(rows, pairs, strict=True)})
+        return found
 
 
-def parse_header(content: bytes, where: str) -> StoreHeader:
-    """store.json to a header. Raises StoreError naming what is wrong."""
+def parse_header(content: bytes, where: str) -> Header:
+    """Read ``store.json``. Raises StoreError naming what is wrong; the version is looked at first."""
+    raw = _mapping(content, where)
+    version = raw.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise StoreError(
+            f"{where}: schema version {version!r}, this program reads {SCHEMA_VERSION}; use the version of fusioncli that "
+            "made the store, or caption the pairs again into a new one"
+        )
+    names = {field.name for field in fields(Header)}
+    if set(raw) != names:
+        raise StoreError(f"{where}: damaged: wrong or missing fields {sorted(names.symmetric_difference(raw))}")
+    numbers = [raw[name] for name in ("pairs", "shards", "shard_size")]
+    texts = [raw[name] for name in ("dataset", "task", "plan_digest", "manifest_digest")]
+    modalities = raw["modalities"]
+    if (
+        not all(isinstance(number, int) and number > 0 for number in numbers)
+        or not all(isinstance(text, str) for text in texts)
+        or not isinstance(modalities, list)
+        or len(modalities) != 2
+        or not all(isinstance(name, str) and NAME.fullmatch(name) for name in modalities)
+    ):
+        raise StoreError(f"{where}: damaged: a field has an impossible value")
+    return Header(**{**raw, "modalities": (modalities[0], modalities[1])})
+
+
+def _mapping(content: bytes, where: str) -> dict[str, Any]:
     try:
-        raw = json.loads(content)
-        version = raw["schema_version"]
-        if version != SCHEMA_VERSION:
-            raise StoreError(
-                f"{where}: store schema version {version!r}; this version of fusioncli reads {SCHEMA_VERSION}"
-            )
-        first, second = (Modality(name=str(one["name"]), channels=int(one["channels"])) for one in raw["modalities"])
-        return StoreHeader(**{**raw, "modalities": (first, second)})
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{where}/{HEADER}: not the header of a store ({error})") from error
-
-
-def read_table(content: bytes, where: str, columns: list[str] | None = None) -> pa.Table:
-    """A Parquet file's table. Raises StoreError when it cannot be read."""
-    try:
-        return pq.read_table(io.BytesIO(content), columns=columns)
-    except (pa.ArrowException, OSError) as error:
-        raise StoreError(f"{where}: not a readable Parquet file ({error})") from error
+        value = json.loads(content)
+    except ValueError as error:
+        raise StoreError(f"{where}: damaged: not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise StoreError(f"{where}: damaged: expected a JSON object")
+    return value
