@@ -71,38 +71,69 @@ def compare(
     The test flips the sign of each paired difference: all 2^n patterns up to 14 images, 20,000 random ones above.
     Raises ValueError when the two lists differ in length. Source: Fisher, "The Design of Experiments", 1935, § 21.
     """
-    if len(first) != len(second):
-        raise ValueError(f"{len(first)} and {len(second)} values: a paired test needs the same images in both")
-    both = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
-    if not both:
-        return Comparison(wins=0, losses=0, ties=0, gain=None, p=None)
+    return compare_many([(first, second)], better=better, seed=seed)[0]
+
+
+def compare_many(
+    pairs: Sequence[tuple[Sequence[float | None], Sequence[float | None]]],
+    *,
+    better: str | None = "higher",
+    seed: int = 0,
+) -> list[Comparison]:
+    """``compare`` for many pairs of methods on the same images, sharing the random flips."""
+    for first, second in pairs:
+        if len(first) != len(second):
+            raise ValueError(f"{len(first)} and {len(second)} values: a paired test needs the same images in both")
     sign = -1.0 if better == "lower" else 1.0
-    gains = sign * np.array([a - b for a, b in both], dtype=np.float64)
-    return Comparison(
-        wins=int((gains > 0).sum()),
-        losses=int((gains < 0).sum()),
-        ties=int((gains == 0).sum()),
-        gain=float(gains.mean()),
-        p=sign_flip_p(gains, seed=seed),
-    )
+    table = np.array(
+        [
+            [sign * (a - b) if a is not None and b is not None else np.nan for a, b in zip(first, second, strict=True)]
+            for first, second in pairs
+        ],
+        dtype=np.float64,
+    ).T.reshape(-1, len(pairs))
+    there = ~np.isnan(table)
+    gains = np.where(there, table, 0.0)
+    ps = sign_flip_ps(gains, seed=seed)
+    answers = []
+    for column in range(len(pairs)):
+        known = gains[there[:, column], column]
+        answers.append(
+            Comparison(
+                wins=int((known > 0).sum()),
+                losses=int((known < 0).sum()),
+                ties=int((known == 0).sum()),
+                gain=float(known.mean()) if len(known) else None,
+                p=float(ps[column]) if len(known) else None,
+            )
+        )
+    return answers
 
 
 def sign_flip_p(differences: NDArray[np.float64], *, seed: int = 0) -> float:
     """Two-sided p-value of the mean of paired differences under random sign flips; 1 when all are zero."""
-    moving = differences[differences != 0]
-    if len(moving) == 0:
-        return 1.0
-    # a hair below the observed sum, so that patterns equal to it up to rounding count as reaching it
-    observed = abs(moving.sum()) * (1 - 1e-12)
-    if len(moving) <= EXACT_UP_TO:
-        patterns = np.arange(2 ** len(moving))[:, None] >> np.arange(len(moving)) & 1
-        return float((np.abs((1 - 2 * patterns) @ moving) >= observed).mean())
+    return float(sign_flip_ps(differences[:, None], seed=seed)[0])
+
+
+def sign_flip_ps(differences: NDArray[np.float64], *, seed: int = 0) -> NDArray[np.float64]:
+    """``sign_flip_p`` of each column of (images, comparisons), under the same flips; a zero difference says nothing."""
+    rows, columns = differences.shape
+    # a hair below the observed sums, so that patterns equal to them up to rounding count as reaching them
+    observed = np.abs(differences.sum(axis=0)) * (1 - 1e-9)
+    reached = np.zeros(columns)
+    exact = rows <= EXACT_UP_TO
+    total = 2**rows if exact else FLIPS
     generator = np.random.default_rng(seed)
-    reached = sum(
-        int((np.abs(generator.choice((-1.0, 1.0), size=(rows, len(moving))) @ moving) >= observed).sum())
-        for rows in _blocks(FLIPS, len(moving))
-    )
-    return (reached + 1) / (FLIPS + 1)
+    start = 0
+    for step in _blocks(total, max(rows, columns)):
+        if exact:
+            signs = 1.0 - 2.0 * (np.arange(start, start + step)[:, None] >> np.arange(rows) & 1)
+        else:
+            signs = 1.0 - 2.0 * generator.integers(0, 2, size=(step, rows), dtype=np.int8)
+        reached += (np.abs(signs @ differences) >= observed).sum(axis=0)
+        start += step
+    ps = reached / total if exact else (reached + 1) / (total + 1)
+    return np.where((differences == 0).all(axis=0), 1.0, ps)
 
 
 def _blocks(rows: int, width: int) -> list[int]:

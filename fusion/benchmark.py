@@ -1,0 +1,298 @@
+"""The benchmark: every method on every pair of a data set, whole images at their own size, under one convention."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from fusion.methods import (
+    FolderMethod,
+    Method,
+    NetworkMethod,
+    Pixels,
+    baseline_methods,
+    eight_bit,
+    grey_bytes,
+    is_folder_of_images,
+    stored_texts,
+)
+from fusion.metrics.triples import Sources
+from fusion.results import Cost, DatasetResult
+from fusion.score import Scores, convention_named, known_names, prepare, score_fused
+from pipeline.atomic import atomic_path, write_text
+from pipeline.console import note, progress
+from pipeline.errors import InputError
+from pipeline.images import Picture, read_image
+from pipeline.manifest import Manifest
+from pipeline.pairs import Pair, find_pairs, read_pair
+
+FEW_MINUTES = 600  # seconds; a method that takes longer is announced before it starts
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchSet:
+    """One data set to benchmark: its pairs and the methods, in the table's order."""
+
+    manifest: Manifest
+    split: str
+    pairs: tuple[Pair, ...]
+    methods: tuple[Method, ...]
+
+
+def pairs_to_score(
+    manifest: Manifest, root: Path, split: str | None = None, limit: int | None = None
+) -> tuple[str, list[Pair]]:
+    """The pairs to score: split ``test`` where there is one, else all of them; ``limit`` takes them evenly spaced."""
+    if split is None:
+        split = "test" if "test" in manifest.splits else "all"
+    if split != "all" and split not in manifest.splits:
+        raise InputError(f"{manifest.name} has no split {split!r}; it has {', '.join(manifest.splits)} (or all)")
+    pairs = find_pairs(manifest, root, None if split == "all" else {split})
+    if limit is not None and limit < len(pairs):
+        pairs = [pairs[index * len(pairs) // limit] for index in range(limit)]
+    return split, pairs
+
+
+def methods_for(
+    dataset: str,
+    pairs: Sequence[Pair],
+    given: dict[str, str],
+    *,
+    runs: Path,
+    stores: Path,
+    device: str,
+    allow_missing: bool = False,
+    known: frozenset[str] = frozenset(),
+) -> list[Method]:
+    """The given methods, or else the data set's own runs and the shipped weights; the baselines always.
+
+    A folder may hold a subfolder of the data set's name. A teacher gets its text from ``stores/<dataset>`` if present.
+    """
+    from fusion.weights import CONFIG, shipped_names
+
+    chosen = dict(given)
+    if not chosen:
+        for stage in ("teacher", "student"):
+            if (runs / f"{dataset}-{stage}" / CONFIG).is_file():
+                chosen[stage] = str(runs / f"{dataset}-{stage}")
+        chosen.update({f"shipped {name}" if name in chosen else name: name for name in shipped_names()})
+    methods = baseline_methods()
+    taken = {method.card.name for method in methods}
+    for name, source in chosen.items():
+        if name in taken:
+            raise InputError(f"--method {name}={source}: {name!r} is a baseline's name; choose another")
+        inner = Path(source) / dataset
+        folder = inner if is_folder_of_images(inner) else Path(source)
+        if is_folder_of_images(folder):
+            methods.append(FolderMethod(name, folder, pairs, allow_missing=allow_missing, known=known))
+            continue
+        method = NetworkMethod(name, source, device=device)
+        store = stores / dataset
+        if method.takes_text and (store / "store.json").is_file():
+            method.texts, method.text_source = stored_texts(store), str(store)
+        methods.append(method)
+    return methods
+
+
+def run_bench(
+    bench: BenchSet,
+    *,
+    out: Path,
+    convention: str = "standard",
+    names: Sequence[str] | None = None,
+    with_cost: bool = True,
+    device: str = "cpu",
+) -> DatasetResult:
+    """Score every method on every pair. Fused images of networks and all scores are kept under ``out``.
+
+    A second run reads what has not changed: images by the weights' digest, scores by the digest of all three images.
+    """
+    metrics = known_names(convention_named(convention), names)
+    cards = {method.card.name: method.card for method in bench.methods}
+    if with_cost:
+        costs = measure_costs(bench.methods, cache_file=out / "costs.json")
+        cards = {name: replace(card, cost=costs.get(name)) for name, card in cards.items()}
+    announce_slow(bench, {name: card.cost for name, card in cards.items()})
+    values: dict[str, dict[str, list[float | None]]] = {name: {metric: [] for metric in metrics} for name in cards}
+    missing = dict.fromkeys(cards, 0)
+    scores = ScoreMemory(out / "scores" / f"{bench.manifest.name}.json", convention, metrics)
+    with progress("doing") as bar:
+        task = bar.add_task(bench.manifest.name, total=len(bench.pairs) * len(bench.methods), doing="")
+        for pair in bench.pairs:
+            visible, infrared = read_pair(pair, channels(bench.manifest))
+            first, second = eight_bit(visible), grey_bytes(infrared)
+            scores.sources(first, second, device)
+            for method in bench.methods:
+                name = method.card.name
+                bar.update(task, doing=f"{pair.stem} {name}")
+                fused = fuse_once(method, pair, visible, infrared, out / "fused" / bench.manifest.name)
+                missing[name] += fused is None
+                row = scores.of(fused) if fused is not None else {}
+                for metric in metrics:
+                    values[name][metric].append(row.get(metric))
+                bar.advance(task)
+        scores.save()
+    return DatasetResult(
+        name=bench.manifest.name,
+        title=bench.manifest.title,
+        task=bench.manifest.task,
+        split=bench.split,
+        modalities=bench.manifest.names,
+        convention=convention,
+        digest=bench.manifest.digest,
+        keys=tuple(pair.key for pair in bench.pairs),
+        metrics=metrics,
+        better=directions(metrics),
+        methods=cards,
+        values=values,
+        missing={name: count for name, count in missing.items() if count},
+    )
+
+
+def channels(manifest: Manifest) -> tuple[int, int]:
+    """How many channels the two modalities have."""
+    first, second = manifest.modalities
+    return first.channels, second.channels
+
+
+def directions(metrics: Sequence[str]) -> dict[str, str | None]:
+    """Which way is better, by metric."""
+    from fusion.metrics import METRICS
+
+    return {name: METRICS[name].better if name in METRICS else None for name in metrics}
+
+
+def fuse_once(method: Method, pair: Pair, visible: Picture, infrared: Picture, folder: Path) -> Pixels | None:
+    """Fuse, or read what the same weights made before. Only networks keep their images: the others are quick."""
+    if not isinstance(method, NetworkMethod):
+        return method.fuse(pair, visible, infrared)
+    card = method.card
+    place = folder / card.name
+    label = json.dumps({"sha256": card.digest, "text": card.text, "source": card.source}, indent=2) + "\n"
+    mark = place / "made-by.json"
+    if not mark.is_file() or mark.read_text(encoding="utf-8") != label:
+        place.mkdir(parents=True, exist_ok=True)
+        for old in place.glob("*.png"):
+            old.unlink()
+        write_text(mark, label)
+    path = place / f"{pair.key}.png"
+    if path.is_file():
+        picture = read_image(path)
+        if picture.size == visible.size:
+            return eight_bit(picture)
+    fused = method.fuse(pair, visible, infrared)
+    if fused is not None:
+        with atomic_path(path) as temporary:
+            Image.fromarray(fused).save(temporary, compress_level=1)
+    return fused
+
+
+class ScoreMemory:
+    """Scores by content: SHA-256 over both sources, the fused image, the convention and the code of the metrics."""
+
+    def __init__(self, path: Path, convention: str, metrics: Sequence[str]) -> None:
+        self.path = path
+        self.convention = convention
+        self.metrics = metrics
+        self.known: dict[str, Scores] = {}
+        if path.is_file():
+            try:
+                self.known = json.loads(path.read_text(encoding="utf-8"))
+            except json.JSONDecodeError:
+                note(f"{path}: damaged, so everything is scored again")
+        self.fresh: dict[str, Scores] = {}
+
+    def sources(self, first: Pixels, second: Pixels, device: str = "cpu") -> None:
+        """The pair that the next ``of`` calls are about."""
+        self.pair = (first, second, device)
+        self.prepared: Sources | None = None
+        self.digest = hashlib.sha256(first.tobytes() + second.tobytes()).hexdigest()
+
+    def of(self, fused: Pixels) -> Scores:
+        """Scores of one fused image."""
+        seed = f"{self.digest} {self.convention} {' '.join(self.metrics)} {metrics_digest()} {fused.shape}"
+        key = hashlib.sha256(seed.encode() + fused.tobytes()).hexdigest()
+        if key not in self.known:
+            if self.prepared is None:
+                first, second, device = self.pair
+                self.prepared = prepare(first, second, self.convention, device)
+            self.known[key] = score_fused(self.prepared, fused, self.convention, self.metrics)
+        self.fresh[key] = self.known[key]
+        return self.fresh[key]
+
+    def save(self) -> None:
+        """Keep what this run asked for and drop the rest."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self.path, json.dumps(self.fresh, allow_nan=False))
+
+
+@cache
+def metrics_digest() -> str:
+    """SHA-256 over the metrics' own code: scores of another version are never taken for this one's."""
+    folder = Path(__file__).parent
+    files = [*sorted((folder / "metrics").rglob("*.py")), folder / "score.py"]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def measure_costs(methods: Sequence[Method], cache_file: Path) -> dict[str, Cost | None]:
+    """Parameters, FLOPs, latency and memory of each method, measured once per weights and machine."""
+    known: dict[str, Cost] = {}
+    if cache_file.is_file():
+        raw = json.loads(cache_file.read_text(encoding="utf-8"))
+        known = {key: Cost(**{**entry, "size": tuple(entry["size"])}) for key, entry in raw.items()}
+    found: dict[str, Cost | None] = {}
+    with progress("doing") as bar:
+        task = bar.add_task("cost", total=len(methods), doing="")
+        for method in methods:
+            card = method.card
+            bar.update(task, doing=card.name)
+            key = f"{card.digest or card.name} {platform.node()} {torch.get_num_threads()} {torch.__version__}"
+            cost = known.get(key) or method.cost()
+            if cost is not None:
+                known[key] = cost
+            found[card.name] = cost
+            bar.advance(task)
+    from dataclasses import asdict
+
+    cache_file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(cache_file, json.dumps({key: asdict(cost) for key, cost in known.items()}, indent=2) + "\n")
+    return found
+
+
+def announce_slow(bench: BenchSet, costs: dict[str, Cost | None]) -> None:
+    """Say before it starts which method will take more than ten minutes."""
+    for name, cost in costs.items():
+        seconds = len(bench.pairs) * cost.latency_ms / 1e3 if cost else 0.0
+        if seconds > FEW_MINUTES:
+            note(
+                f"{name}: about {seconds / 60:.0f} minutes for {len(bench.pairs)} pairs of 640 x 480 on this machine; "
+                "--limit N takes fewer pairs, and an interrupted run goes on where it stopped"
+            )
+
+
+def machine() -> dict[str, str]:
+    """The hardware and software that gave the numbers."""
+    processor = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), processor)
+    described = {
+        "processor": processor,
+        "cores": str(os.cpu_count()),
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+    if torch.cuda.is_available():
+        described["accelerator"] = torch.cuda.get_device_name()
+    return described

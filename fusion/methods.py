@@ -1,0 +1,268 @@
+"""What can be benchmarked: classical baselines, networks with weights, folders of images fused elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fusion.baselines import BASELINES, Baseline
+from fusion.results import Cost, Kind, MethodCard
+from pipeline.errors import InputError
+from pipeline.images import EXTENSIONS, Picture, read_image
+from pipeline.pairs import Pair, images_in, shown
+
+Pixels = NDArray[np.uint8]
+COSTLY = 300.0  # GFLOP a pair; above it one timed run must do on a CPU
+
+
+class Method(Protocol):
+    """A way to a fused image."""
+
+    @property
+    def card(self) -> MethodCard:
+        """What it is."""
+        ...
+
+    def fuse(self, pair: Pair, visible: Picture, infrared: Picture) -> Pixels | None:
+        """The fused image, (H, W) or (H, W, 3) uint8; None where a folder lacks it."""
+        ...
+
+    def cost(self) -> Cost | None:
+        """What it costs; None for a folder."""
+        ...
+
+
+def eight_bit(picture: Picture) -> Pixels:
+    """(H, W) or (H, W, 3) uint8; 16-bit images are scaled to 0..255 and rounded."""
+    if picture.pixels.dtype == np.uint8:
+        return picture.pixels.astype(np.uint8, copy=False)
+    return (picture.pixels.astype(np.float32) / 257).round().astype(np.uint8)
+
+
+def as_batch(pixels: Pixels) -> Tensor:
+    """(1, 1 or 3, H, W) float32 of 0..1."""
+    planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(planes)).float().div(255)[None]
+
+
+def as_pixels(batch: Tensor) -> Pixels:
+    """The inverse of ``as_batch``, clamped and rounded."""
+    planes = batch[0].clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+    return np.ascontiguousarray(planes[0] if planes.shape[0] == 1 else planes.transpose(1, 2, 0))
+
+
+@dataclass(frozen=True)
+class BaselineMethod:
+    """A method of ``fusion.baselines``."""
+
+    baseline: Baseline
+
+    @property
+    def card(self) -> MethodCard:
+        kind: Kind = "source" if self.baseline.name in ("visible", "infrared") else "baseline"
+        return MethodCard(name=self.baseline.name, title=self.baseline.title, kind=kind, source=self.baseline.source)
+
+    def fuse(self, pair: Pair, visible: Picture, infrared: Picture) -> Pixels | None:
+        del pair
+        with torch.inference_mode():
+            return as_pixels(self.baseline.fuse(as_batch(eight_bit(visible)), as_batch(grey_bytes(infrared))))
+
+    def cost(self) -> Cost:
+        visible, infrared = torch.rand(1, 3, 480, 640), torch.rand(1, 1, 480, 640)
+        times = []
+        for _ in range(6):
+            begin = time.perf_counter()
+            self.baseline.fuse(visible, infrared)
+            times.append((time.perf_counter() - begin) * 1e3)
+        times = sorted(times[1:])
+        return Cost(
+            parameters=0,
+            gflops=None,
+            latency_ms=times[len(times) // 2],
+            latency_p95_ms=times[-1],
+            runs=len(times),
+            threads=torch.get_num_threads(),
+            device="cpu",
+            peak_mib=None,
+        )
+
+
+class NetworkMethod:
+    """A network with its weights. ``texts`` maps a pair's file digests to its text embedding, for a teacher."""
+
+    def __init__(
+        self,
+        name: str,
+        source: str | Path,
+        *,
+        device: str = "cpu",
+        texts: Mapping[tuple[str, str], Tensor] | None = None,
+        text_source: str | None = None,
+    ) -> None:
+        from fusion.weights import load_weights
+
+        self.name = name
+        self.weights = load_weights(source)
+        self.network = self.weights.network.to(device)
+        self.device = device
+        self.texts = texts if self.takes_text else None
+        self.text_source = text_source if self.texts else None
+
+    @property
+    def takes_text(self) -> bool:
+        """Whether the network has a text condition."""
+        return bool(getattr(getattr(self.network, "config", None), "text_width", None))
+
+    @property
+    def card(self) -> MethodCard:
+        text = (self.text_source or "none given") if self.takes_text else None
+        return MethodCard(
+            name=self.name,
+            title=self.name,
+            kind="network",
+            source=self.weights.name,
+            digest=self.weights.sha256,
+            text=text,
+        )
+
+    def fuse(self, pair: Pair, visible: Picture, infrared: Picture) -> Pixels | None:
+        from fusion.tiling import run
+
+        text = self._text(pair)
+        batch = as_batch(eight_bit(visible)).to(self.device)
+        fused = run(self.network, batch.expand(-1, 3, -1, -1), as_batch(grey_bytes(infrared)).to(self.device), text)
+        if batch.shape[1] == 1:
+            from fusion.baselines import luma
+
+            fused = luma(fused)
+        return as_pixels(fused)
+
+    def _text(self, pair: Pair) -> Tensor | None:
+        if self.texts is None:
+            return None
+        digests = file_digest(pair.first), file_digest(pair.second)
+        if digests not in self.texts:
+            raise InputError(
+                f"{self.name}: {pair.stem} is not in {self.text_source}, so its text is unknown; caption the data set "
+                "with the split that is benchmarked, or give the method another store"
+            )
+        return self.texts[digests][None].to(self.device)
+
+    def cost(self) -> Cost:
+        from fusion.catalog import NETWORKS, build_network
+        from fusion.cost import count_gflops, count_parameters, measure_latency, measure_peak_memory
+
+        config = self.network.config
+        gflops = count_gflops(build_network(config))  # type: ignore[arg-type]
+        slow = gflops > COSTLY and self.device == "cpu"
+        latency = measure_latency(self.network, runs=1 if slow else 10, warmup=0 if slow else 2)
+        known = [name for name, entry in NETWORKS.items() if entry.config == config]
+        return Cost(
+            parameters=count_parameters(self.network),
+            gflops=gflops,
+            latency_ms=latency.median,
+            latency_p95_ms=latency.p95,
+            runs=latency.runs,
+            threads=latency.threads,
+            device=self.device,
+            peak_mib=measure_peak_memory(known[0]) if known and not slow and self.device == "cpu" else None,
+        )
+
+
+class FolderMethod:
+    """Images fused elsewhere, matched to the pairs by stem.
+
+    Raises InputError when images are missing or belong to no pair; ``allow_missing`` counts the missing ones instead.
+    ``known`` holds stems that are no stray files: other splits of the data set.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        pairs: Sequence[Pair],
+        *,
+        allow_missing: bool = False,
+        known: frozenset[str] = frozenset(),
+    ) -> None:
+        self.name = name
+        self.folder = folder
+        self.images = images_in(folder)
+        stems = {pair.stem for pair in pairs}
+        missing = sorted(stems - self.images.keys())
+        extra = sorted(self.images.keys() - stems - known)
+        if len(missing) == len(stems):
+            raise InputError(
+                f"{folder}: none of its {len(self.images)} images has the name of a pair; it holds "
+                f"{shown(sorted(self.images))}, the pairs are called {shown(sorted(stems))}"
+            )
+        if not allow_missing and (missing or extra):
+            parts = [f"{len(missing)} fused images are missing: {shown(missing)}"] if missing else []
+            parts += [f"{len(extra)} images belong to no pair: {shown(extra)}"] if extra else []
+            raise InputError(
+                f"{folder}: {'; '.join(parts)}. With --allow-missing the rest is scored and the gap counted"
+            )
+
+    @property
+    def card(self) -> MethodCard:
+        return MethodCard(name=self.name, title=self.name, kind="folder", source=str(self.folder))
+
+    def fuse(self, pair: Pair, visible: Picture, infrared: Picture) -> Pixels | None:
+        path = self.images.get(pair.stem)
+        if path is None:
+            return None
+        picture = read_image(path)
+        if picture.size != visible.size:
+            (height, width), (tall, wide) = picture.size, visible.size
+            raise InputError(
+                f"{path}: {width} x {height} pixels, its pair is {wide} x {tall}; fused images keep the size"
+            )
+        return eight_bit(picture)
+
+    def cost(self) -> None:
+        return None
+
+
+def grey_bytes(picture: Picture) -> Pixels:
+    """(H, W) uint8 of a picture that may be stored in colour."""
+    pixels = eight_bit(picture)
+    return pixels if pixels.ndim == 2 else (picture.as_grey() * 255).round().astype(np.uint8)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def baseline_methods() -> list[Method]:
+    """All of them, in the table's order."""
+    return [BaselineMethod(baseline) for baseline in BASELINES.values()]
+
+
+def is_folder_of_images(path: Path) -> bool:
+    """Whether a folder holds images and no weights."""
+    if not path.is_dir() or (path / "config.json").exists():
+        return False
+    return any(entry.suffix.lower() in EXTENSIONS for entry in path.iterdir())
+
+
+def stored_texts(store: Path, prior: str = "text") -> dict[tuple[str, str], Tensor]:
+    """Text embeddings of a store by the SHA-256 of both files of the pair."""
+    from pipeline.store import Store
+
+    opened = Store.open(store)
+    rows = opened.rows(prior, columns=["key", "text_embedding"])
+    by_key = dict(zip(rows["key"].to_pylist(), rows["text_embedding"].to_pylist(), strict=True))
+    return {
+        (row.first_sha256, row.second_sha256): torch.tensor(by_key[row.key], dtype=torch.float32)
+        for row in opened.plan()
+    }

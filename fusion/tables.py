@@ -1,0 +1,151 @@
+"""A benchmark's tables: for the console, Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from fusion.results import Cost, DatasetResult, image_rows
+from fusion.significance import Summary
+
+ARROWS = {"higher": "↑", "lower": "↓", None: ""}
+DECIMALS = 3
+RANK_NOTE = "Best and second best are marked among the methods that fuse; a source shown alone is not ranked."
+
+
+def headings(result: DatasetResult) -> list[str]:
+    """Metric names with their arrows."""
+    return [f"{metric} {ARROWS[result.better[metric]]}".strip() for metric in result.metrics]
+
+
+def number(value: float | None, decimals: int = DECIMALS) -> str:
+    """Fixed decimals; a dash for what is undefined."""
+    return "–" if value is None else f"{value:.{decimals}f}"
+
+
+def half_width(summary: Summary) -> float | None:
+    """Half the confidence interval."""
+    if summary.low is None or summary.high is None:
+        return None
+    return (summary.high - summary.low) / 2
+
+
+def costs(cost: Cost | None) -> tuple[str, str, str, str]:
+    """Parameters, GFLOP, milliseconds and MiB as text."""
+    if cost is None:
+        return "–", "–", "–", "–"
+    return (
+        count(cost.parameters),
+        "–" if cost.gflops is None else f"{cost.gflops:.3g}" if cost.gflops < 1000 else f"{cost.gflops:.0f}",
+        f"{cost.latency_ms:.0f}" if cost.latency_ms >= 100 else f"{cost.latency_ms:.1f}",
+        "–" if cost.peak_mib is None else f"{cost.peak_mib:.0f}",
+    )
+
+
+def count(parameters: int) -> str:
+    """40.3 M, 24 k, 0."""
+    if parameters >= 1e6:
+        return f"{parameters / 1e6:.2f} M"
+    return f"{parameters / 1e3:.1f} k" if parameters >= 1e4 else f"{parameters:,}"
+
+
+def caption(result: DatasetResult) -> str:
+    """Data set, split, number of pairs and convention in one line."""
+    return f"{result.title} ({result.split}), {len(result.keys)} pairs, convention {result.convention}"
+
+
+def console_table(result: DatasetResult) -> tuple[str, list[str], list[list[str]]]:
+    """Title, header and rows; * is the best and + the second best mean."""
+    marks = {1: "*", 2: "+"}
+    rows = []
+    for name, card in result.methods.items():
+        cells = [
+            number(result.summaries[name][metric].mean) + marks.get(result.ranks[metric].get(name, 0), "")
+            for metric in result.metrics
+        ]
+        gap = [f"{result.missing[name]} missing"] if name in result.missing else [""] if result.missing else []
+        parameters, gflops, milliseconds, _ = costs(card.cost)
+        rows.append([card.title, *cells, parameters, gflops, milliseconds, *gap])
+    header = ["method", *headings(result), "params", "GFLOP", "ms", *([""] if result.missing else [])]
+    return caption(result) + "   (* best, + second of those that fuse)", header, rows
+
+
+def markdown_table(result: DatasetResult) -> str:
+    """A table for a paper or an issue: mean ± half the 95 % interval, best bold, second in italics."""
+    marks = {1: "**", 2: "_"}
+    lines = [f"### {caption(result)}", "", "| method | " + " | ".join(headings(result)) + " | params | ms |"]
+    lines.append("|---|" + "---:|" * (len(result.metrics) + 2))
+    for name, card in result.methods.items():
+        cells = []
+        for metric in result.metrics:
+            summary = result.summaries[name][metric]
+            mark = marks.get(result.ranks[metric].get(name, 0), "")
+            spread = half_width(summary)
+            cells.append(
+                f"{mark}{number(summary.mean)}{mark}" + (f" ± {spread:.{DECIMALS}f}" if spread is not None else "")
+            )
+        parameters, _, milliseconds, _ = costs(card.cost)
+        lines.append(f"| {markdown_text(card.title)} | " + " | ".join(cells) + f" | {parameters} | {milliseconds} |")
+    return "\n".join([*lines, "", "± is half of the 95 % bootstrap interval. " + RANK_NOTE, *gaps(result), ""])
+
+
+def latex_table(result: DatasetResult) -> str:
+    """The same for LaTeX with booktabs: best bold, second underlined."""
+    marks = {1: r"\textbf{%s}", 2: r"\underline{%s}"}
+    arrows = {"higher": r"$\uparrow$", "lower": r"$\downarrow$", None: ""}
+    head = " & ".join(latex_text(metric) + arrows[result.better[metric]] for metric in result.metrics)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex_text(caption(result))}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(result.metrics)}}}",
+        r"\toprule",
+        rf"Method & {head} \\",
+        r"\midrule",
+    ]
+    for name, card in result.methods.items():
+        cells = [
+            marks.get(result.ranks[metric].get(name, 0), "%s")
+            % number(result.summaries[name][metric].mean).replace("–", "--")
+            for metric in result.metrics
+        ]
+        lines.append(rf"{latex_text(card.title)} & {' & '.join(cells)} \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def csv_table(results: tuple[DatasetResult, ...]) -> str:
+    """One row per image and method; an undefined value is an empty cell."""
+    metrics = list(dict.fromkeys(metric for result in results for metric in result.metrics))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["dataset", "name", "method", *metrics], lineterminator="\n")
+    writer.writeheader()
+    for result in results:
+        writer.writerows(image_rows(result))
+    return text.getvalue()
+
+
+def gaps(result: DatasetResult) -> list[str]:
+    """Sentences about missing images and undefined values."""
+    sentences = [
+        f"{name}: {missing} of {len(result.keys)} fused images are missing; its means are over the others and not ranked."
+        for name, missing in result.missing.items()
+    ]
+    for metric in result.metrics:
+        gap = max(result.summaries[name][metric].undefined - result.missing.get(name, 0) for name in result.methods)
+        if gap:
+            sentences.append(
+                f"{metric} is undefined on up to {gap} of {len(result.keys)} images, which are left out of its mean."
+            )
+    return sentences
+
+
+def latex_text(text: str) -> str:
+    """Escape what LaTeX would read as a command."""
+    for raw, safe in (("\\", r"\textbackslash{}"), ("&", r"\&"), ("%", r"\%"), ("_", r"\_"), ("#", r"\#"), ("–", "--")):
+        text = text.replace(raw, safe)
+    return text
+
+
+def markdown_text(text: str) -> str:
+    """Escape what would break a Markdown table."""
+    return text.replace("|", r"\|").replace("*", r"\*").replace("_", r"\_")
