@@ -8,7 +8,19 @@ from typing import Literal
 
 from torch import Tensor
 
-from fusion.metrics import gradients, information, nabf, qabf, similarity, statistics, vif
+from fusion.metrics import (
+    colour,
+    departures,
+    fmi,
+    gradients,
+    information,
+    nabf,
+    perceptual,
+    qabf,
+    similarity,
+    statistics,
+    vif,
+)
 from fusion.metrics.planes import Grey
 from fusion.metrics.triples import Triple
 
@@ -46,6 +58,11 @@ def of_fused(function: Callable[[Grey], Tensor]) -> Function:
 def of_all(function: Callable[[Grey, Grey, Grey], Tensor]) -> Function:
     """``function`` of the grey first source, second source and fused image."""
     return lambda triple: function(triple.first, triple.second, triple.fused)
+
+
+def colour_from_first(triple: Triple) -> Tensor:
+    """Mean ΔE 2000 between the first source and the fused image, both in colour."""
+    return colour.colour_difference(triple.sources.first.colour, triple.view.colour)
 
 
 INFINITE = float("inf")
@@ -194,6 +211,87 @@ _ALL = (
         better="higher",
         range=(0, INFINITE),
         unit="dB",
+        kind="sources",
+    ),
+    Metric(
+        name="FMI-pixel",
+        title="feature mutual information of grey levels",
+        function=of_all(fmi.fmi_pixel),
+        better="higher",
+        range=(0, 1),
+        unit="",
+        kind="sources",
+    ),
+    Metric(
+        name="FMI-gradient",
+        title="feature mutual information of gradients",
+        function=of_all(fmi.fmi_gradient),
+        better="higher",
+        range=(0, 1),
+        unit="",
+        kind="sources",
+    ),
+    Metric(
+        name="FMI-dct",
+        title="feature mutual information of the cosine transform",
+        function=of_all(fmi.fmi_dct),
+        better="higher",
+        range=(0, 1),
+        unit="",
+        kind="sources",
+    ),
+    Metric(
+        name="Qcb",
+        title="visible contrast kept (Chen and Blum)",
+        function=of_all(perceptual.qcb),
+        better="higher",
+        range=(0, 1),
+        unit="",
+        kind="sources",
+    ),
+    Metric(
+        name="Qcv",
+        title="visible difference in salient regions (Chen and Varshney)",
+        function=of_all(perceptual.qcv),
+        better="lower",
+        range=(0, INFINITE),
+        unit="grey level²",
+        kind="sources",
+    ),
+    Metric(
+        name="Qy",
+        title="local similarity (Yang)",
+        function=of_all(perceptual.qy),
+        better="higher",
+        range=(-1, 1),
+        unit="",
+        kind="sources",
+    ),
+    Metric(
+        name="DeltaE",
+        title="colour difference from the first source, CIE ΔE 2000",
+        function=colour_from_first,
+        better="lower",
+        range=(0, INFINITE),
+        unit="ΔE",
+        kind="sources",
+    ),
+    Metric(
+        name="LFD",
+        title="low-frequency departure from the brighter source",
+        function=of_all(departures.low_frequency_departure),
+        better="lower",
+        range=(0, 255),
+        unit="grey level",
+        kind="sources",
+    ),
+    Metric(
+        name="Spurious",
+        title="share of pixels with an edge neither source has",
+        function=of_all(departures.spurious_edge_share),
+        better="lower",
+        range=(0, 1),
+        unit="",
         kind="sources",
     ),
 )
