@@ -1,0 +1,274 @@
+"""Training pairs out of a store: indexed reading, decoded once into memory as far as it goes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fusion.augment import centre_crop, draw_crop, generator
+from fusion.losses import TERMS
+from fusion.order import Order, digest_number
+from fusion.recipe import Recipe
+from pipeline.errors import StoreError
+from pipeline.images import Picture, read_image
+from pipeline.tasks import load_task
+
+AHEAD = 3  # batches read in advance
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+class Shelf(Protocol):
+    """What the reader needs of a store."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def header(self) -> Any: ...
+    def plan(self) -> list[Any]: ...
+    def rows(self, prior: str, columns: Sequence[str] | None = None) -> Any: ...
+    def image_bytes(self, row: Any) -> tuple[bytes, bytes]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Pairs of one size. ``target_*`` is what the loss looks at: the clean pair, where the input was degraded.
+
+    visible, target_visible: (N, 3, h, w); infrared, target_infrared: (N, 1, h, w); weights: (N, 5); text: (N, D).
+    """
+
+    keys: tuple[str, ...]
+    visible: Tensor
+    infrared: Tensor
+    target_visible: Tensor
+    target_infrared: Tensor
+    weights: Tensor
+    text: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        moved = {
+            field.name: getattr(self, field.name).to(device, non_blocking=True)
+            for field in fields(self)
+            if field.name != "keys"
+        }
+        return replace(self, **moved)
+
+
+class Pairs:
+    """The pairs of one store that are trained on, or held out for validation, with their texts and weights."""
+
+    def __init__(
+        self, shelf: Shelf, rows: Sequence[Any], texts: Floats, weights: Floats, cache: Cache | None = None
+    ) -> None:
+        self.shelf = shelf
+        self.rows = list(rows)
+        self.texts = texts
+        self.weights = weights
+        self.cache = cache or Cache(0)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def pair_ids(self) -> list[str]:
+        """Identities, by content, in plan order."""
+        return [row.pair_id for row in self.rows]
+
+    @property
+    def text_width(self) -> int:
+        """Numbers in a text embedding."""
+        return int(self.texts.shape[1])
+
+    def subset(self, indices: Sequence[int]) -> Pairs:
+        """Some of the pairs, sharing the cache."""
+        rows = [self.rows[index] for index in indices]
+        return Pairs(self.shelf, rows, self.texts[list(indices)], self.weights[list(indices)], self.cache)
+
+    def pictures(self, index: int) -> tuple[Bytes, Bytes]:
+        """Visible (H, W) or (H, W, 3) and infrared (H, W), uint8."""
+        row = self.rows[index]
+        key = (self.shelf.name, row.key)
+        found = self.cache.get(key)
+        if found is None:
+            first, second = self.shelf.image_bytes(row)
+            visible = _bytes(read_image(first, name=f"{row.key} in {self.shelf.name}"), grey=False)
+            infrared = _bytes(read_image(second, name=f"{row.key} in {self.shelf.name}"), grey=True)
+            found = visible, infrared
+            self.cache.put(key, found)
+        return found
+
+    def centre(self, index: int, side: int) -> Batch:
+        """The middle of a pair as a batch of one, for validation."""
+        crop = centre_crop(*self.pictures(index), side)
+        visible, infrared = torch.from_numpy(crop.visible)[None], torch.from_numpy(crop.infrared)[None]
+        return Batch(
+            keys=(self.rows[index].key,),
+            visible=visible,
+            infrared=infrared,
+            target_visible=visible,
+            target_infrared=infrared,
+            weights=torch.from_numpy(self.weights[index : index + 1]),
+            text=torch.from_numpy(self.texts[index : index + 1]),
+        )
+
+
+class Cache:
+    """Decoded pictures up to a limit of bytes; first come, first kept, since every epoch visits all of them anyway."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+        self._kept: dict[tuple[str, str], tuple[Bytes, Bytes]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[str, str]) -> tuple[Bytes, Bytes] | None:
+        """The pair, if it is kept."""
+        return self._kept.get(key)
+
+    def put(self, key: tuple[str, str], pair: tuple[Bytes, Bytes]) -> None:
+        """Keep the pair if there is room."""
+        size = pair[0].nbytes + pair[1].nbytes
+        with self._lock:
+            if key not in self._kept and self.used + size <= self.limit:
+                self._kept[key] = pair
+                self.used += size
+
+
+def open_pairs(shelf: Shelf, recipe: Recipe, cache: Cache | None = None) -> tuple[Pairs, Pairs]:
+    """The training pairs of a store and its held-out validation pairs, both from the split "train" alone.
+
+    Pairs whose caption failed are left out. Raises StoreError when no pair remains.
+    """
+    plan = shelf.plan()
+    table = shelf.rows(recipe.prior, columns=["status", "text_embedding", "loss_weights"])
+    good = [status == "ok" for status in table.column("status").to_pylist()]
+    chosen = [index for index, row in enumerate(plan) if row.split == "train" and good[index]]
+    if not chosen:
+        splits = sorted({row.split for row in plan})
+        raise StoreError(
+            f"{shelf.name}: no pair of the split 'train' with a caption (splits here: {', '.join(splits)}; "
+            f"{good.count(False)} captions failed); training never reads another split"
+        )
+    table = table.take(chosen)
+    texts = np.array(table.column("text_embedding").to_pylist(), dtype=np.float32)
+    weights = _weights(shelf, recipe, table.column("loss_weights").to_pylist())
+    pairs = Pairs(shelf, [plan[index] for index in chosen], texts, weights, cache)
+    held = held_out(pairs.pair_ids, recipe.validation_share, recipe.validation_pairs)
+    return pairs.subset([i for i in range(len(pairs)) if i not in held]), pairs.subset(sorted(held))
+
+
+def held_out(pair_ids: Sequence[str], share: float, most: int) -> Collection[int]:
+    """The validation slice: pairs with the smallest hash, at least one of two or more pairs unless share is 0."""
+    if share <= 0 or len(pair_ids) < 2 or most < 1:
+        return frozenset()
+    number = min(max(1, round(share * len(pair_ids))), most, len(pair_ids) - 1)
+    ranked = sorted(range(len(pair_ids)), key=lambda index: digest_number("validation", pair_ids[index]))
+    return frozenset(ranked[:number])
+
+
+class IndexedReader:
+    """Batches by random access, in the global order, each process its own part of every batch."""
+
+    def __init__(self, stores: Sequence[Pairs], recipe: Recipe, rank: int = 0, processes: int = 1) -> None:
+        self.stores = stores
+        self.recipe = recipe
+        self.rank, self.processes = rank, processes
+        self.order = Order(recipe.seed, [pairs.pair_ids for pairs in stores], recipe.shares)
+        self.part = recipe.batch_size // (recipe.accumulation * processes)
+
+    def positions(self, step: int) -> list[list[int]]:
+        """Places in the global order that this process reads for a step, one list per accumulated part."""
+        start = step * self.recipe.batch_size + self.rank * self.part
+        stride = self.part * self.processes
+        return [
+            list(range(start + number * stride, start + number * stride + self.part))
+            for number in range(self.recipe.accumulation)
+        ]
+
+    def steps(self, first: int, last: int) -> Iterator[list[Batch]]:
+        """The batches of steps ``first`` to ``last`` − 1, read ahead by ``recipe.workers`` threads."""
+        if not self.recipe.workers:
+            for step in range(first, last):
+                yield [collate([self.sample(place) for place in part]) for part in self.positions(step)]
+            return
+        with ThreadPoolExecutor(self.recipe.workers, thread_name_prefix="reader") as pool:
+            waiting: list[list[list[Future[Batch]]]] = []
+            try:
+                for step in range(first, last + AHEAD):
+                    if step < last:
+                        places = self.positions(step)
+                        # The order is looked up here: its tables are not for several threads.
+                        draws = [[self.order.at(place) for place in part] for part in places]
+                        waiting.append(
+                            [[pool.submit(self._drawn, d.store, d.index, d.visit) for d in part] for part in draws]
+                        )
+                    if step >= first + AHEAD and waiting:
+                        yield [collate([f.result() for f in part]) for part in waiting.pop(0)]
+                while waiting:
+                    yield [collate([f.result() for f in part]) for part in waiting.pop(0)]
+            finally:
+                for parts in waiting:
+                    for part in parts:
+                        for future in part:
+                            future.cancel()
+
+    def sample(self, position: int) -> Batch:
+        """The pair at a place of the global order, cropped and augmented, as a batch of one."""
+        draw = self.order.at(position)
+        return self._drawn(draw.store, draw.index, draw.visit)
+
+    def _drawn(self, store: int, index: int, visit: int) -> Batch:
+        pairs = self.stores[store]
+        row = pairs.rows[index]
+        random = generator(self.recipe.seed, visit, row.pair_id)
+        crop = draw_crop(*pairs.pictures(index), self.recipe, random)
+        visible, infrared = torch.from_numpy(crop.visible)[None], torch.from_numpy(crop.infrared)[None]
+        return Batch(
+            keys=(row.key,),
+            visible=visible,
+            infrared=infrared,
+            target_visible=visible,
+            target_infrared=infrared,
+            weights=torch.from_numpy(pairs.weights[index : index + 1]),
+            text=torch.from_numpy(pairs.texts[index : index + 1]),
+        )
+
+
+def collate(batches: Sequence[Batch]) -> Batch:
+    """Several batches as one."""
+    joined = {
+        field.name: torch.cat([getattr(batch, field.name) for batch in batches])
+        for field in fields(Batch)
+        if field.name != "keys"
+    }
+    return Batch(keys=tuple(key for batch in batches for key in batch.keys), **joined)
+
+
+def _weights(shelf: Shelf, recipe: Recipe, rows: list[dict[str, float]]) -> Floats:
+    """(N, 5): the prior's own, the task's default, or the recipe's numbers for all."""
+    if recipe.weights == "prior":
+        return np.array([[row[name] for name in TERMS] for row in rows], dtype=np.float32)
+    if isinstance(recipe.weights, str):
+        task = load_task(shelf.header.task)
+        fixed = task.events[task.default].weights.as_dict()
+    else:
+        fixed = recipe.weights
+    return np.tile(np.array([fixed.get(name, 0.0) for name in TERMS], dtype=np.float32), (len(rows), 1))
+
+
+def _bytes(picture: Picture, *, grey: bool) -> Bytes:
+    pixels = picture.pixels
+    if pixels.ndim == 3 and grey:
+        return np.asarray(np.rint(picture.as_grey() * 255), dtype=np.uint8)
+    if pixels.dtype == np.uint16:
+        return np.asarray(pixels // 257, dtype=np.uint8)
+    return np.asarray(pixels, dtype=np.uint8)
