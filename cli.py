@@ -15,6 +15,7 @@ from fusion.commands.doctor import doctor
 from fusion.commands.fuse import fuse
 from fusion.commands.nets import nets
 from fusion.commands.score import score
+from fusion.commands.train import distill, train_teacher
 
 app = typer.Typer(
     name="fusioncli",
@@ -40,6 +41,8 @@ def options(
 app.command()(doctor)
 app.command()(nets)
 app.command()(fuse)
+app.command()(train_teacher)
+app.command()(distill)
 app.command()(score)
 
 
