@@ -1,89 +1,130 @@
-"""Who is working on which shard: a claim is a file made exclusively, kept fresh, and taken back when its owner is gone."""
+"""Claims: which process works on which shard. They lie under ``logs/`` and never enter a digest.
+
+A claim is a small file made only if it is not there. Its owner renews it while it works; a claim whose process is dead
+(same host) or that was not renewed for a while (another host) is taken back. Before a commit the owner looks whether the
+claim is still its own, so that a process that slept too long drops its work instead of doing it twice.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.place import Place
 
-HEARTBEAT = 15.0  # seconds between two signs of life
-STALE = 120.0  # seconds without one after which an owner on another machine counts as gone
+RENEWED_EVERY = 10.0  # seconds
+STALE_AFTER = 120.0  # seconds without renewal, for a claim of another host
 
 
-@contextmanager
-def claim(place: Place, prior: str, shard: int) -> Iterator[bool]:
-    """Yield whether this process now owns the shard. Remote stores have no claims: ranks divide the shards there."""
-    if not place.is_local:
-        yield True
-        return
-    path = Path(place.path(f"logs/claims/{prior}-{shard:06d}.json"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not _take(path):
-        yield False
-        return
-    stop = threading.Event()
-    thread = threading.Thread(target=_keep_fresh, args=(path, stop), daemon=True)
-    thread.start()
-    try:
-        yield True
-    finally:
-        stop.set()
-        thread.join()
-        path.unlink(missing_ok=True)
+class Claims:
+    """The claims of one process. They hold for a shard whichever prior is made, because priors share its images."""
 
+    def __init__(self, home: Place) -> None:
+        self.home = home
+        self.token = secrets.token_hex(8)
+        self.held: set[int] = set()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._renewer: threading.Thread | None = None
 
-def _take(path: Path) -> bool:
-    for _ in range(2):
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            if not _is_stale(path):
+    def take(self, shard: int) -> bool:
+        """Claim a shard; False when a living process has it."""
+        name = self._name(shard)
+        for _ in range(2):
+            if self.home.create(name, self._content()):
+                with self._lock:
+                    self.held.add(shard)
+                self._start_renewing()
+                return True
+            if not self._is_stale(name):
                 return False
-            # Only one of several finders succeeds in renaming the stale claim away.
-            grave = path.with_suffix(f".stale-{os.getpid()}")
-            try:
-                path.rename(grave)
-            except FileNotFoundError:
-                continue
-            grave.unlink()
-            continue
-        with os.fdopen(descriptor, "w") as file:
-            json.dump({"host": socket.gethostname(), "pid": os.getpid()}, file)
-        return True
-    return False
+            self.home.remove(name)
+        return False
+
+    def is_mine(self, shard: int) -> bool:
+        """Whether the claim is still this process's own."""
+        found = self._read(self._name(shard))
+        return bool(found) and found.get("token") == self.token
+
+    def release(self, shard: int) -> None:
+        """Give a shard back (done or not)."""
+        with self._lock:
+            self.held.discard(shard)
+        if self.is_mine(shard):
+            self.home.remove(self._name(shard))
+
+    def close(self) -> None:
+        """Stop renewing and give everything back."""
+        self._stop.set()
+        if self._renewer:
+            self._renewer.join()
+        for shard in sorted(self.held):
+            self.release(shard)
+
+    def _name(self, shard: int) -> str:
+        return f"logs/claims/shard-{shard:06d}.json"
+
+    def _content(self) -> bytes:
+        owner = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "born": _born(os.getpid()),
+            "token": self.token,
+            "renewed": time.time(),
+        }
+        return json.dumps(owner).encode()
+
+    def _read(self, name: str) -> dict[str, object]:
+        try:
+            value = json.loads(self.home.read(name))
+        except (FileNotFoundError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def _is_stale(self, name: str) -> bool:
+        owner = self._read(name)
+        if owner.get("host") == socket.gethostname() and isinstance(owner.get("pid"), int):
+            pid = int(str(owner["pid"]))
+            return _born(pid) != owner.get("born")
+        renewed = owner.get("renewed")
+        return not isinstance(renewed, int | float) or time.time() - renewed > STALE_AFTER
+
+    def _start_renewing(self) -> None:
+        if self._renewer is None:
+            self._renewer = threading.Thread(target=self._renew, name="claims", daemon=True)
+            self._renewer.start()
+
+    def _renew(self) -> None:
+        while not self._stop.wait(RENEWED_EVERY):
+            with self._lock:
+                for shard in self.held:
+                    # A claim that cannot be renewed is only lost, and the check before the commit sees that.
+                    with contextlib.suppress(OSError):
+                        if self.is_mine(shard):
+                            with self.home.writer(self._name(shard)) as file:
+                                file.write(self._content())
 
 
-def _is_stale(path: Path) -> bool:
+def _born(pid: int) -> str | None:
+    """When a process of this host started (clock ticks since boot), so that a reused number is not mistaken for it."""
     try:
-        age = time.time() - path.stat().st_mtime
-        owner = json.loads(path.read_text())
-        if owner["host"] == socket.gethostname():
-            return not _alive(int(owner["pid"]))
-    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError, ValueError):
-        return path.exists() and time.time() - path.stat().st_mtime > 5  # killed between making and writing it
-    return age > STALE
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except FileNotFoundError:
+        return None if Path("/proc/self").exists() else _alive(pid)
+    return None if fields[0] in ("Z", "X") else fields[19]
 
 
-def _alive(pid: int) -> bool:
+def _alive(pid: int) -> str | None:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return False
+        return None
     except PermissionError:
-        return True
-    return True
-
-
-def _keep_fresh(path: Path, stop: threading.Event) -> None:
-    while not stop.wait(HEARTBEAT):
-        try:
-            os.utime(path)
-        except FileNotFoundError:
-            return
+        pass
+    return "alive"

@@ -49,9 +49,13 @@ def by_severity(events: Sequence[Event]) -> list[Event]:
 
 def caption_text(caption: Caption) -> str:
     """The caption as prose: the scene, then each event with what it is said of."""
-    return " ".join(
-        [sentence(caption.scene), *(event_sentence(event) for event in by_severity(caption.events))]
-    ).strip()
+    parts = [sentence(caption.scene), *(event_sentence(event) for event in by_severity(caption.events))]
+    return " ".join(part for part in parts if part)
+
+
+def failed_caption(kind: str, error: str, raw: str = "") -> Caption:
+    """A pair that got no caption: what kind of failure, and its message."""
+    return Caption(error_kind=kind, error=" ".join(error.split())[:2000], raw=raw)
 
 
 def event_sentence(event: Event) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-from pipeline.atomic import atomic_path
+from pipeline.atomic import sync_folder
 from pipeline.errors import InputError, MissingPackage, StoreError
 
-PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs", "hf": "hf"}
+PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
+TEMPORARY = "logs/unfinished"
 
 
 class Place(Protocol):
@@ -33,6 +35,7 @@ class Place(Protocol):
     def writer(self, name: str) -> Any: ...
     def create(self, name: str, content: bytes) -> bool: ...
     def remove(self, name: str) -> None: ...
+    def sweep(self) -> None: ...
     def list(self, folder: str) -> list[str]: ...
 
 
@@ -77,6 +80,9 @@ class LocalPlace:
         self.root = root
         self.name = str(root)
 
+    def __str__(self) -> str:
+        return self.name
+
     def path(self, name: str) -> Path:
         """The file's path. Raises StoreError when ``name`` or a symbolic link in the store leads out of the root."""
         path = self.root / checked(name)
@@ -105,22 +111,48 @@ class LocalPlace:
     def writer(self, name: str) -> Iterator[IO[bytes]]:
         path = self.path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            yield file
+        temporary = self._temporary()
+        try:
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a file unless it is there already; whether it was written. A reader never sees it half-written."""
         path = self.path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        temporary = self._temporary()
         try:
-            temporary.write_bytes(content)
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
             os.link(temporary, path)
+            sync_folder(path.parent)
         except FileExistsError:
             return False
         finally:
             temporary.unlink(missing_ok=True)
         return True
+
+    def _temporary(self) -> Path:
+        """A name under ``logs/``, on the same file system: what a kill leaves behind is then no part of the store."""
+        folder = self.path(TEMPORARY)
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
+
+    def sweep(self) -> None:
+        """Remove what killed processes of this host left half-written."""
+        for entry in self.list(TEMPORARY):
+            host, pid, _ = (*entry.rsplit(".", 2), "", "")[:3]
+            if host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists():
+                self.remove(f"{TEMPORARY}/{entry}")
 
     def remove(self, name: str) -> None:
         self.path(name).unlink(missing_ok=True)
@@ -138,6 +170,9 @@ class RemotePlace:
         self.name = name
         self.files = file_system
         self.root = root
+
+    def __str__(self) -> str:
+        return self.name
 
     def path(self, name: str) -> str:
         return f"{self.root}/{checked(name)}" if name else self.root
@@ -176,6 +211,9 @@ class RemotePlace:
         finally:
             self.files.invalidate_cache()
         return True
+
+    def sweep(self) -> None:
+        """Nothing to do: a put that did not end left nothing."""
 
     def remove(self, name: str) -> None:
         if self.exists(name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pipeline.errors import InputError, closest
@@ -49,6 +50,8 @@ def _value(hint: Any, text: str, where: str) -> Any:
         return _value(next(option for option in options if option is not type(None)), text, where)
     if get_origin(hint) is tuple:
         return tuple(_value(get_args(hint)[0], part.strip(), where) for part in text.split(",") if part.strip())
+    if hint is Path:
+        return Path(text)
     if hint is bool:
         if text.lower() not in WORDS:
             raise InputError(f"{where}={text!r}: expected true or false")

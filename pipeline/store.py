@@ -54,8 +54,8 @@ class Header:
 class Store:
     """A store that exists. Make one with ``Store.open``."""
 
-    def __init__(self, home: Place, header: Header) -> None:
-        self.home = home
+    def __init__(self, where: Place, header: Header) -> None:
+        self.place = where
         self.header = header
 
     @staticmethod
@@ -69,7 +69,7 @@ class Store:
     @property
     def name(self) -> str:
         """The path or URL."""
-        return self.home.name
+        return str(self.place)
 
     def plan(self) -> list[PlanRow]:
         """Every pair, in order. Raises StoreError if the file is not the plan that the header names."""
@@ -82,24 +82,24 @@ class Store:
 
     def prior_names(self) -> list[str]:
         """Names of the priors, finished or not."""
-        return [name for name in self.home.list("priors") if NAME.fullmatch(name)]
+        return [name for name in self.place.list("priors") if NAME.fullmatch(name)]
 
     def fingerprint(self, prior: str) -> dict[str, Any]:
         """Everything that decided the prior's content. Raises StoreError when there is no such prior."""
         name = f"priors/{self._prior(prior)}/fingerprint.json"
-        if not self.home.exists(name):
+        if not self.place.exists(name):
             names = ", ".join(self.prior_names()) or "none"
             raise StoreError(f"{self.name}: no prior {prior!r}; there are: {names}; make it with `fusioncli caption`")
-        return _mapping(self.home.read(name), f"{self.name}/{name}")
+        return _mapping(self.place.read(name), f"{self.name}/{name}")
 
     def marker(self, prior: str, shard: int) -> dict[str, Any] | None:
         """The done-marker of a shard, or None while it is unfinished."""
         name = marker_name(self._prior(prior), shard)
-        return _mapping(self.home.read(name), f"{self.name}/{name}") if self.home.exists(name) else None
+        return _mapping(self.place.read(name), f"{self.name}/{name}") if self.place.exists(name) else None
 
     def finished(self, prior: str) -> list[int]:
         """The shards of a prior that have their done-marker."""
-        names = set(self.home.list(f"priors/{self._prior(prior)}"))
+        names = set(self.place.list(f"priors/{self._prior(prior)}"))
         return [shard for shard in range(self.header.shards) if Path(marker_name(prior, shard)).name in names]
 
     def rows(self, prior: str = DEFAULT_PRIOR, columns: Sequence[str] | None = None) -> Any:
@@ -120,7 +120,7 @@ class Store:
         """The rows of one shard, their keys checked against the plan."""
         name = rows_name(self._prior(prior), shard)
         where = f"{self.name}/{name}"
-        if not self.home.exists(name):
+        if not self.place.exists(name):
             raise StoreError(f"{where}: missing; delete the marker beside it and run `fusioncli caption` again")
         planned = self.shard_rows(shard)
         wanted = None if columns is None else list(dict.fromkeys(["key", *columns]))
@@ -131,7 +131,7 @@ class Store:
             raise StoreError(
                 f"{self.name}: prior {prior!r} has no column {unknown[0]!r}; it has {', '.join(schema.names)}"
             )
-        table = read_table(self.home.read(name), where, rows=len(planned), schema=schema, columns=wanted)
+        table = read_table(self.place.read(name), where, rows=len(planned), schema=schema, columns=wanted)
         if table.column("key").to_pylist() != [row.key for row in planned]:
             raise StoreError(f"{where}: its keys are not those of the plan; run `fusioncli store verify`")
         return table if columns is None else table.select(list(columns))
@@ -142,7 +142,7 @@ class Store:
         name = tar_name(row.shard)
         where = f"{self.name}/{name}"
         try:
-            block = self.home.read_range(name, first.offset, second.end)
+            block = self.place.read_range(name, first.offset, second.end)
         except FileNotFoundError as error:
             raise StoreError(f"{where}: missing; run the same `fusioncli caption` again to finish the store") from error
         return (
@@ -152,11 +152,11 @@ class Store:
 
     def digest(self) -> str:
         """SHA-256 over header, fingerprints and markers, which hold the hashes of all else: the store's identity."""
-        total = hashlib.sha256(self.home.read(HEADER))
+        total = hashlib.sha256(self.place.read(HEADER))
         for prior in self.prior_names():
-            total.update(f"\n{prior}\n".encode() + self.home.read(f"priors/{prior}/fingerprint.json"))
+            total.update(f"\n{prior}\n".encode() + self.place.read(f"priors/{prior}/fingerprint.json"))
             for shard in self.finished(prior):
-                total.update(self.home.read(marker_name(prior, shard)))
+                total.update(self.place.read(marker_name(prior, shard)))
         return total.hexdigest()
 
     def _prior(self, prior: str) -> str:
@@ -167,9 +167,9 @@ class Store:
     @cached_property
     def _plan(self) -> list[PlanRow]:
         where = f"{self.name}/{PLAN}"
-        if not self.home.exists(PLAN):
+        if not self.place.exists(PLAN):
             raise StoreError(f"{where}: missing; the store is damaged")
-        table = read_table(self.home.read(PLAN), where, rows=self.header.pairs, schema=plan_schema())
+        table = read_table(self.place.read(PLAN), where, rows=self.header.pairs, schema=plan_schema())
         rows = plan_rows(table, where)
         if plan_digest(rows) != self.header.plan_digest:
             raise StoreError(f"{where}: not the plan that {HEADER} names; a plan is never edited: restore it")

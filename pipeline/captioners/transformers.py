@@ -49,7 +49,9 @@ class TransformersCaptioner:
         folder = str(self.checkpoint.folder)
         size = {"shortest_edge": settings.min_pixels, "longest_edge": settings.max_pixels}
         self.processor = transformers.AutoProcessor.from_pretrained(folder, size=size, padding_side="left")
-        model = transformers.AutoModelForImageTextToText.from_pretrained(folder, dtype=settings.dtype, use_safetensors=True)
+        model = transformers.AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=settings.dtype, use_safetensors=True
+        )
         self.model = model.to(self.device).eval()
 
     def fingerprint(self) -> dict[str, Any]:

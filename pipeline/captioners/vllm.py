@@ -108,9 +108,7 @@ class VllmCaptioner:
 
     def _parse(self, answer: Any) -> Caption:
         output = answer.outputs[0]
-        return parse_caption(
-            output.text, self.task, finish_reason=output.finish_reason, tokens=len(output.token_ids)
-        )
+        return parse_caption(output.text, self.task, finish_reason=output.finish_reason, tokens=len(output.token_ids))
 
     def close(self) -> None:
         """Let go of the engine and its device memory."""

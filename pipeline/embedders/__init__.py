@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 
 from pipeline.embedders.base import Embedder, FittedText
 from pipeline.errors import InputError, MissingPackage, closest
 from pipeline.settings import build_settings
 
-__all__ = ["EMBEDDERS", "Embedder", "FittedText", "make_embedder"]
+__all__ = ["EMBEDDERS", "Embedder", "FittedText", "check_embedder", "make_embedder"]
 
 Settings = Mapping[str, str]
 
@@ -20,13 +21,6 @@ def _hashing(settings: Settings) -> Embedder:
 
 
 def _clip(settings: Settings) -> Embedder:
-    try:
-        import open_clip  # noqa: F401
-    except ImportError as error:
-        raise MissingPackage(
-            "--embedder clip needs open_clip: pip install 'fusioncli[clip]', or use --embedder hashing, "
-            "which needs no model"
-        ) from error
     from pipeline.embedders.clip import ClipEmbedder, ClipSettings
 
     return ClipEmbedder(build_settings(ClipSettings, settings, "--embedder clip"))
@@ -35,8 +29,17 @@ def _clip(settings: Settings) -> Embedder:
 EMBEDDERS: dict[str, Callable[[Settings], Embedder]] = {"clip": _clip, "hashing": _hashing}
 
 
-def make_embedder(name: str, settings: Settings) -> Embedder:
-    """The embedder ``name`` under ``settings``. Raises InputError for an unknown one, MissingPackage, WeightsError."""
+def check_embedder(name: str) -> None:
+    """Refuse early. Raises InputError for an unknown name, MissingPackage with what to install."""
     if name not in EMBEDDERS:
         raise InputError(f"no embedder {name!r}{closest(name, EMBEDDERS)}; there are: {', '.join(EMBEDDERS)}")
+    if name == "clip" and find_spec("open_clip") is None:
+        raise MissingPackage(
+            "--embedder clip needs open_clip: pip install 'fusioncli[clip]'; or use --embedder hashing (needs no model)"
+        )
+
+
+def make_embedder(name: str, settings: Settings) -> Embedder:
+    """The embedder ``name`` under ``settings``. Raises InputError, MissingPackage, WeightsError."""
+    check_embedder(name)
     return EMBEDDERS[name](settings)

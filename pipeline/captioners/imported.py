@@ -1,0 +1,64 @@
+"""Captions made elsewhere: one text or JSON file a pair, found by the pair's key or stem."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.captioners.base import CaptionRequest
+from pipeline.digests import folder_digest
+from pipeline.errors import InputError
+from pipeline.events import Caption, failed_caption, parse_caption
+from pipeline.tasks import Task
+
+SUFFIXES = (".json", ".txt", ".md")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSettings:
+    """Where the captions lie: a folder of ``<key>.txt`` or ``<key>.json`` files."""
+
+    folder: Path
+
+
+class ImportedCaptioner:
+    """Reads files; each may hold the JSON answer or the paper's two-line form."""
+
+    name = "import"
+    batch = 64
+
+    def __init__(self, task: Task, modalities: tuple[str, str], settings: ImportSettings) -> None:
+        """Raises InputError: no such folder, no caption file in it, two files for one pair."""
+        self.task, self.modalities = task, modalities
+        if not settings.folder.is_dir():
+            raise InputError(f"--from {settings.folder}: no such folder")
+        self.files: dict[str, Path] = {}
+        for path in sorted(settings.folder.iterdir()):
+            if path.suffix.lower() in SUFFIXES and path.is_file():
+                if path.stem in self.files:
+                    raise InputError(f"{path} and {self.files[path.stem]}: two captions for one pair; keep one")
+                self.files[path.stem] = path
+        if not self.files:
+            raise InputError(f"--from {settings.folder}: no {', '.join(SUFFIXES)} file in it")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The digest of every caption file."""
+        return {"name": self.name, "files": len(self.files), "content": folder_digest(self.files.values())}
+
+    def caption(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
+        """One caption a request; a pair without a file is a failure of kind ``missing``."""
+        return [self._one(request.key) for request in requests]
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+    def _one(self, key: str) -> Caption:
+        path = self.files.get(key)
+        if path is None:
+            return failed_caption("missing", f"no caption file for {key}")
+        try:
+            return parse_caption(path.read_text(encoding="utf-8-sig"), self.task)
+        except UnicodeDecodeError as error:
+            return failed_caption("unparsable", f"{path.name}: not UTF-8 text ({error})")

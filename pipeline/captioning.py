@@ -1,0 +1,229 @@
+"""The whole of stage one for one data set: plan, finish every shard, count, judge."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.captioners import check_captioner
+from pipeline.card import write_card
+from pipeline.console import note, progress
+from pipeline.embedders import check_embedder
+from pipeline.errors import InputError, StoreError, TooManyFailures, closest
+from pipeline.job import JobSpec, Progress
+from pipeline.manifest import Manifest
+from pipeline.pairs import Pair
+from pipeline.place import write
+from pipeline.plan import NAME
+from pipeline.planning import open_or_plan
+from pipeline.runners import RUNNERS
+from pipeline.store import DEFAULT_PRIOR, Store
+
+DEFAULT_CAPTIONER = "vllm"
+DEFAULT_EMBEDDER = "clip"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where the pairs come from."""
+
+    manifest: Manifest
+    pairs: Sequence[Pair]
+    root: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionOptions:
+    """What is asked for. ``captioner`` or ``embedder`` None: not said."""
+
+    store: str
+    prior: str | None = None
+    captioner: str | None = None
+    embedder: str | None = None
+    captioner_settings: Mapping[str, str] = field(default_factory=dict)
+    embedder_settings: Mapping[str, str] = field(default_factory=dict)
+    runner: str = "local"
+    workers: int = 0
+    rank: int = 0
+    world_size: int = 1
+    shard_size: int | None = None
+    limit: int | None = None
+    retry_failed: bool = False
+    max_failed: str = "1%"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a run left behind. ``done`` shards of ``shards``; the counts are over the done ones."""
+
+    store: str
+    prior: str
+    shards: int
+    done: int
+    pairs: int
+    failed: int
+    errors: dict[str, int]
+    unknown_labels: dict[str, int]
+    seconds: float
+
+
+def caption_pairs(options: CaptionOptions, source: Source | None) -> Summary:
+    """Plan (once), finish the shards that are this run's, and count. Raises TooManyFailures at the end."""
+    allowed = parse_allowance(options.max_failed)
+    if options.runner not in RUNNERS:
+        raise InputError(
+            f"no runner {options.runner!r}{closest(options.runner, RUNNERS)}; there are: {', '.join(RUNNERS)}"
+        )
+    if not 0 <= options.rank < options.world_size:
+        raise InputError(f"--rank {options.rank}: must be at least 0 and below --world-size {options.world_size}")
+    if options.prior is not None and not NAME.fullmatch(options.prior):
+        raise InputError(f"--prior {options.prior!r}: letters, digits, _ and - only, at most 64")
+    captioner, embedder, prior, frozen = _choose(options)
+    if frozen is None:
+        check_captioner(captioner)
+    check_embedder(embedder)
+    store = _store(options, source)
+    spec = JobSpec(
+        store=options.store,
+        prior=prior,
+        root=str(source.root) if source else None,
+        task=store.header.task,
+        captioner=captioner,
+        embedder=embedder,
+        captioner_settings=options.captioner_settings,
+        embedder_settings=options.embedder_settings,
+        captions_of=frozen,
+        retry_failed=options.retry_failed,
+    )
+    seconds = _run(spec, store, options)
+    summary = summarise(store, prior, seconds)
+    if summary.done == summary.shards:
+        write_card(store)
+    if summary.failed > allowed * summary.pairs if allowed < 1 else summary.failed > allowed:
+        raise TooManyFailures(
+            f"{options.store}: {summary.failed} of {summary.pairs} pairs failed ({_listing(summary.errors)}), more than "
+            f"--max-failed {options.max_failed}; see them with `fusioncli store show {options.store}`, try them again with "
+            "--retry-failed"
+        )
+    return summary
+
+
+def parse_allowance(text: str) -> float:
+    """``"1%"`` to 0.01, a share below 1; ``"20"`` to 20, a count. Raises InputError."""
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError as error:
+        raise InputError(f"--max-failed {text!r}: expected a percentage such as 1%, or a number of pairs") from error
+    if text.endswith("%") and 0 <= value <= 100:
+        return min(value / 100, 0.999999)
+    if text.endswith("%") or value < 0 or value != int(value):
+        raise InputError(f"--max-failed {text!r}: expected a percentage from 0% to 100%, or a whole number of pairs")
+    return value
+
+
+def summarise(store: Store, prior: str, seconds: float = 0.0) -> Summary:
+    """Counts over the done shards, from their markers."""
+    markers = [store.marker(prior, shard) or {} for shard in store.finished(prior)]
+    errors: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
+    for marker in markers:
+        errors.update(marker.get("errors", {}))
+        unknown.update(marker.get("unknown_labels", {}))
+    return Summary(
+        store=store.name,
+        prior=prior,
+        shards=store.header.shards,
+        done=len(markers),
+        pairs=sum(marker.get("rows", 0) for marker in markers),
+        failed=sum(marker.get("failed", 0) for marker in markers),
+        errors=dict(errors),
+        unknown_labels=dict(unknown),
+        seconds=seconds,
+    )
+
+
+def _choose(options: CaptionOptions) -> tuple[str, str, str, str | None]:
+    """Captioner, embedder, prior, and the prior whose frozen captions are embedded anew (None: none).
+
+    ``--embedder`` without ``--captioner`` on a finished prior means its captions under another embedder; the result is a
+    prior of its own, ``<prior>-<embedder>``, because a finished one is never changed.
+    """
+    prior = options.prior or DEFAULT_PRIOR
+    embedder = options.embedder or DEFAULT_EMBEDDER
+    if options.captioner is None and options.embedder is not None:
+        try:
+            store = Store.open(options.store)
+            before = store.fingerprint(DEFAULT_PRIOR)
+        except StoreError:
+            return DEFAULT_CAPTIONER, embedder, prior, None
+        if len(store.finished(DEFAULT_PRIOR)) == store.header.shards:
+            name = options.prior or f"{DEFAULT_PRIOR}-{embedder}"
+            if name == DEFAULT_PRIOR:
+                raise InputError(f"--prior {name}: it is finished and never changed; choose another name for the new one")
+            note(f"embedding the frozen captions of prior {DEFAULT_PRIOR!r} with {embedder} into prior {name!r}")
+            return str(before["captioner"]["name"]), embedder, name, DEFAULT_PRIOR
+    return options.captioner or DEFAULT_CAPTIONER, embedder, prior, None
+
+
+def _store(options: CaptionOptions, source: Source | None) -> Store:
+    if source is None:
+        return Store.open(options.store)
+    return open_or_plan(
+        options.store,
+        source.manifest,
+        source.pairs,
+        source.root,
+        limit=options.limit,
+        shard_size=options.shard_size,
+    )
+
+
+def _run(spec: JobSpec, store: Store, options: CaptionOptions) -> float:
+    mine = [shard for shard in range(store.header.shards) if shard % options.world_size == options.rank]
+    workers = options.workers or default_workers(spec.captioner if spec.captions_of is None else "")
+    started = time.monotonic()
+    state: Counter[str] = Counter()
+    with progress("rate", "failed") as bar:
+        task = bar.add_task(f"captions by {spec.captioner}", total=_unfinished(store, spec, mine), rate="", failed="")
+
+        def report(step: Progress) -> None:
+            state.update(pairs=step.pairs, failed=step.failed, tokens=step.tokens)
+            elapsed = max(time.monotonic() - started, 1e-6)
+            tokens = f", {state['tokens'] / elapsed:.0f} tokens/s" if state["tokens"] else ""
+            rate = f"{state['pairs'] / elapsed:.1f} pairs/s{tokens}"
+            bar.update(task, advance=step.pairs, rate=rate, failed=f"{state['failed']} failed")
+
+        RUNNERS[options.runner](spec, mine, workers, report)
+    seconds = time.monotonic() - started
+    log: dict[str, Any] = {"prior": spec.prior, "seconds": seconds, "workers": workers, "runner": options.runner}
+    name = f"logs/run-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{socket.gethostname()}-{os.getpid()}.json"
+    write(store.place, name, json.dumps({**log, **state}, indent=1).encode())
+    return seconds
+
+
+def _unfinished(store: Store, spec: JobSpec, shards: Sequence[int]) -> int:
+    """Pairs still to be captioned, for the progress bar."""
+    done = set(store.finished(spec.prior)) if not spec.retry_failed else set()
+    return sum(len(store.shard_rows(shard)) for shard in shards if shard not in done)
+
+
+def default_workers(captioner: str) -> int:
+    """One process a core for ``measured``, one a GPU for models that run here, else one."""
+    if captioner == "measured":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if captioner in ("vllm", "transformers"):
+        import torch
+
+        return max(1, torch.cuda.device_count())
+    return 1
+
+
+def _listing(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind}: {number}" for kind, number in sorted(counts.items()))

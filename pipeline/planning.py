@@ -1,0 +1,112 @@
+"""Making a store's plan once, and refusing to go on when what it was made from has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.errors import FingerprintMismatch, InputError, PairingError
+from pipeline.manifest import Manifest
+from pipeline.pairs import Pair
+from pipeline.place import place, write
+from pipeline.plan import make_plan, plan_digest, plan_table
+from pipeline.shards import table_bytes, tar_header, tar_members
+from pipeline.store import HEADER, PLAN, SCHEMA_VERSION, Header, Store
+
+SHARD_SIZE = 128  # two shards of decoded megapixel pairs still fit a small machine
+PLANNED = "logs/planned.json"
+
+
+def open_or_plan(
+    location: str, manifest: Manifest, pairs: Sequence[Pair], root: Path, *, limit: int | None, shard_size: int | None
+) -> Store:
+    """The store at ``location``, planned now if it does not exist.
+
+    Raises FingerprintMismatch, naming the field and both values, when it exists and data or options differ.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit {limit}: at least 1")
+    if shard_size is not None and not 1 <= shard_size <= 100_000:
+        raise InputError(f"--shard-size {shard_size}: between 1 and 100000")
+    if not pairs:
+        raise PairingError(f"{root}: no pairs found")
+    pairs = pairs[:limit]
+    home = place(location)
+    if home.exists(HEADER):
+        store = Store.open(location)
+        size = shard_size or store.header.shard_size
+        _check_header(store, _header(manifest, pairs, size, limit, store.header.plan_digest))
+        _check_data(store, pairs, root)
+        return store
+    size = shard_size or SHARD_SIZE
+    rows = make_plan(pairs, root, size)
+    for member in tar_members(rows, manifest.names):
+        tar_header(member)  # a name that does not fit is refused before anything is written
+    write(home, PLANNED, json.dumps({"time": time.time()}).encode())
+    write(home, PLAN, table_bytes(plan_table(rows)))
+    header = _header(manifest, pairs, size, limit, plan_digest(rows))
+    if not home.create(HEADER, header.as_json()):  # another process planned at the same moment
+        return open_or_plan(location, manifest, pairs, root, limit=limit, shard_size=shard_size)
+    return Store.open(location)
+
+
+def _header(manifest: Manifest, pairs: Sequence[Pair], size: int, limit: int | None, digest: str) -> Header:
+    return Header(
+        schema_version=SCHEMA_VERSION,
+        dataset=manifest.name,
+        task=manifest.task,
+        modalities=manifest.names,
+        pairs=len(pairs),
+        shards=-(-len(pairs) // size),
+        shard_size=size,
+        splits=dict(sorted(Counter(pair.split for pair in pairs).items())),
+        limit=limit,
+        plan_digest=digest,
+        manifest_digest=manifest.digest,
+    )
+
+
+def _check_header(store: Store, now: Header) -> None:
+    for field in ("dataset", "task", "modalities", "limit", "splits", "pairs", "shard_size", "manifest_digest"):
+        was, wanted = getattr(store.header, field), getattr(now, field)
+        if was != wanted:
+            raise FingerprintMismatch(
+                f"{store.name}: planned with {field} {was!r}, now {wanted!r}; a plan is never edited: give the new one a "
+                "place of its own with --store DIR"
+            )
+
+
+def _check_data(store: Store, pairs: Sequence[Pair], root: Path) -> None:
+    """Names and sizes of all files, and the content of those written after the plan was made."""
+    planned = store.plan()
+    log = store.place.read(PLANNED) if store.place.exists(PLANNED) else b"{}"
+    since = float(json.loads(log).get("time", 0.0))
+    for row, pair in zip(planned, pairs, strict=True):
+        if row.key != pair.key:
+            raise FingerprintMismatch(f"{store.name}: planned with key {row.key!r}, now {pair.key!r}; {_ADVICE}")
+        for path, stored, size, sha256 in (
+            (pair.first, row.first, row.first_bytes, row.first_sha256),
+            (pair.second, row.second, row.second_bytes, row.second_sha256),
+        ):
+            _check_file(store, path, root, stored, size, sha256, since)
+
+
+_ADVICE = "the data changed since the plan was made: restore it, or give the new one a place of its own with --store DIR"
+
+
+def _check_file(store: Store, path: Path, root: Path, stored: str, size: int, sha256: str, since: float) -> None:
+    now = path.absolute().relative_to(root.absolute()).as_posix()
+    if now != stored:
+        raise FingerprintMismatch(f"{store.name}: planned with path {stored!r}, now {now!r}; {_ADVICE}")
+    status = path.stat()
+    if status.st_size != size:
+        raise FingerprintMismatch(f"{path}: bytes were {size}, now {status.st_size}; {_ADVICE}")
+    if status.st_mtime > since - 2:  # two seconds: the coarsest clock of the usual file systems
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != sha256:
+            raise FingerprintMismatch(f"{path}: sha256 was {sha256[:16]}…, now {found[:16]}…; {_ADVICE}")
+
