@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -77,6 +78,12 @@ def known_names(convention: Convention, names: Sequence[str] | None) -> tuple[st
                 f"it has {', '.join(convention.functions)}"
             )
     return tuple(names) if names else convention.default_names
+
+
+def available_names(convention: str) -> list[str]:
+    """Every metric of a convention that can be computed here: all but BRISQUE where its package is missing."""
+    names = convention_named(convention).functions
+    return [name for name in names if name != "BRISQUE" or find_spec("brisque") is not None]
 
 
 def _batch(image: NDArray[np.uint8], what: str, device: str | torch.device) -> Tensor:

@@ -29,13 +29,14 @@ def score(
 
     Example: fusioncli score data/msrs/vi data/msrs/ir fused --metrics EN,VIF,Qabf --json scores.json
     """
-    from fusion.metrics import CONVENTIONS, METRICS
+    from fusion.metrics import METRICS
+    from fusion.score import available_names
     from fusion.scoring import score_files
     from pipeline.console import emit_json, show_table
 
     names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else None
     if names == ["all"]:
-        names = list(CONVENTIONS[convention].functions) if convention in CONVENTIONS else None
+        names = available_names(convention)
     card = score_files(visible, infrared, fused, convention, names, allow_missing, not no_cache, device)
     if json is not None:
         emit_json(card.as_json(), json)

@@ -9,12 +9,14 @@ from typing import Literal
 from torch import Tensor
 
 from fusion.metrics import (
+    brisque,
     colour,
     departures,
     fmi,
     gradients,
     information,
     nabf,
+    naturalness,
     perceptual,
     qabf,
     similarity,
@@ -293,6 +295,24 @@ _ALL = (
         range=(0, 1),
         unit="",
         kind="sources",
+    ),
+    Metric(
+        name="NIQE",
+        title="distance from the statistics of good photographs, own model",
+        function=of_fused(naturalness.niqe),
+        better="lower",
+        range=(0, INFINITE),
+        unit="",
+        kind="naturalness",
+    ),
+    Metric(
+        name="BRISQUE",
+        title="quality predicted from image statistics; needs the extra package brisque",
+        function=brisque.brisque,
+        better="lower",
+        range=(-INFINITE, INFINITE),
+        unit="",
+        kind="naturalness",
     ),
 )
 

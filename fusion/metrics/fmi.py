@@ -35,7 +35,7 @@ def feature_mutual_information(first: Grey, second: Grey, fused: Grey, feature: 
 
     The nine features of a window, shifted to a minimum of 0 and divided by their sum, are read as a distribution over
     its nine places. The joint distribution of two windows lies between independence and the Fréchet bound, as far
-    from the former as their correlation is from that bound's; equal windows count as 1.
+    from the former as their correlation is from that bound's; equal windows count as 1. Not calibrated against a toolkit.
 
     grey images (N, 1, H, W) of 0..255, tensors or Planes; NaN where a side is under 3 pixels.
     Source: Haghighat, Aghagolzadeh and Seyedarabi, "A non-reference image fusion metric based on mutual information of
@@ -55,7 +55,11 @@ def feature_mutual_information(first: Grey, second: Grey, fused: Grey, feature: 
 
 
 def shared_part(one: Tensor, two: Tensor) -> Tensor:
-    """``2 I / (H + H)`` of windows (P, 9) of features, (P,) in 0..1."""
+    """``2 I / (H + H)`` of windows (P, 9) of features, (P,), mostly in 0..1.
+
+    A correlation stronger than the bound's makes some joint "probabilities" negative; like the authors' script, this
+    takes the logarithm of their magnitude.
+    """
     equal = (one == two).all(dim=1)
     p, q = _distribution(one), _distribution(two)
     places = torch.arange(1, p.shape[1] + 1, dtype=p.dtype, device=p.device)
@@ -69,14 +73,14 @@ def shared_part(one: Tensor, two: Tensor) -> Tensor:
     spread = (_variance(p, places) * _variance(q, places)).sqrt()
     extreme = covariance / spread.clamp_min(1e-12)
     usable = (spread > 1e-12) & (extreme.abs() > 1e-12)
-    share = torch.where(usable, correlation / torch.where(usable, extreme, 1.0), 0.0).clamp(0, 1)[:, None, None]
+    share = torch.where(usable, correlation / torch.where(usable, extreme, 1.0), 0.0)[:, None, None]
     edge = nn.pad(bound, (1, 0, 1, 0))
     joint_bound = edge[:, 1:, 1:] - edge[:, :-1, 1:] - edge[:, 1:, :-1] + edge[:, :-1, :-1]
-    joint = (share * joint_bound + (1 - share) * independent).clamp_min(0)
+    joint = share * joint_bound + (1 - share) * independent
     own = _entropy(p) + _entropy(q)
-    shared = (own - _entropy(joint.flatten(1))).clamp_min(0)
+    shared = own - _entropy(joint.flatten(1))
     part = torch.where(own > 0, 2 * shared / torch.where(own > 0, own, 1.0), 0.0)
-    return torch.where(equal, 1.0, part).clamp(0, 1)
+    return torch.where(equal, 1.0, part)
 
 
 def gradient_magnitude(image: Tensor) -> Tensor:
@@ -124,4 +128,4 @@ def _variance(p: Tensor, places: Tensor) -> Tensor:
 
 
 def _entropy(p: Tensor) -> Tensor:
-    return -torch.xlogy(p, p).sum(dim=1)
+    return -torch.xlogy(p, p.abs()).sum(dim=1)

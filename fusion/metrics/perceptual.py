@@ -91,12 +91,14 @@ def _radius(image: Tensor, part: float) -> Tensor:
     height, width = image.shape[-2:]
     down = torch.fft.fftfreq(height, dtype=image.dtype, device=image.device) * 2 * height / part
     across = torch.fft.fftfreq(width, dtype=image.dtype, device=image.device) * 2 * width / part
-    return (down[:, None].square() + across[None, :].square()).sqrt()
+    radius: Tensor = (down[:, None].square() + across[None, :].square()).sqrt()
+    return radius
 
 
 def _mannos(image: Tensor) -> Tensor:
     r = _radius(image, 8)
-    return 2.6 * (0.0192 + 0.144 * r) * torch.exp(-torch.pow(0.144 * r, 1.1))
+    fall: Tensor = torch.exp(-torch.pow(0.144 * r, 1.1))
+    return 2.6 * (0.0192 + 0.144 * r) * fall
 
 
 def _masked_contrast(image: Plane) -> Tensor:
