@@ -11,6 +11,8 @@ from PIL import Image
 from fusion.order import digest_number
 from fusion.recipe import Recipe
 
+DARKEST = (0.1, 0.25)  # factors of visible and infrared: a moonless street, a scene of nearly even temperature
+
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
@@ -34,7 +36,7 @@ def draw_crop(visible: Bytes, infrared: Bytes, recipe: Recipe, random: np.random
     An image smaller than the crop is mirrored at its border. Every number is drawn whether it is used or not, so that
     a switch of the recipe does not move the other draws.
     """
-    zoom, top, left, dim = (float(value) for value in random.random(4))
+    zoom, top, left, dark, dim = (float(value) for value in random.random(5))
     across, down, turn, transpose = (int(value) for value in random.integers(0, 2, 4))
     side = round(recipe.crop * (1 + recipe.zoom) ** (2 * zoom - 1)) if recipe.zoom else recipe.crop
     planes = []
@@ -48,8 +50,10 @@ def draw_crop(visible: Bytes, infrared: Bytes, recipe: Recipe, random: np.random
             part = np.rot90(part, 1 + 2 * transpose)
         planes.append(part)
     first, second = as_planes(planes[0], 3), as_planes(planes[1], 1)
-    if recipe.dim_infrared and dim < recipe.dim_infrared:
-        second = second * np.float32(0.3 + 0.7 * dim / recipe.dim_infrared)
+    if dark < recipe.darken_visible:
+        first = first * np.float32(DARKEST[0] + (1 - DARKEST[0]) * dark / recipe.darken_visible)
+    if dim < recipe.darken_infrared:
+        second = second * np.float32(DARKEST[1] + (1 - DARKEST[1]) * dim / recipe.darken_infrared)
     return Crop(visible=first, infrared=second)
 
 

@@ -1,9 +1,11 @@
-"""Checkpoints that resume to the bit: tensors as safetensors, numbers as JSON, a folder that appears whole."""
+"""Checkpoints of a run: everything a step depends on, as safetensors and JSON. Nothing is pickled or unpickled."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,93 +15,117 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.atomic import sync_folder, write_bytes, write_text
+from pipeline.atomic import sync_folder
 from pipeline.errors import TrainingError
 
+FOLDER = "checkpoints"
 NAME = re.compile(r"step-(\d{8})")
-TENSORS, STATE = "state.safetensors", "state.json"
+STATE = "state.json"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """``step`` updates are done. ``numbers`` is whatever else the loop must remember (best value, loss scale, …)."""
+    """``tensors``: by group ("model", "ema", "optimizer"), then by name. ``state``: plain JSON values."""
 
     step: int
-    numbers: dict[str, Any]
-    tensors: dict[str, Tensor]
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    state: Mapping[str, Any]
 
 
-def gather(model: nn.Module, optimizer: torch.optim.Optimizer, average: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """All tensors of a run by name: ``model.*``, ``average.*`` and ``optimizer.<parameter>.<name>``."""
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    tensors |= {f"average.{name}": value for name, value in average.items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
+    """Write ``checkpoints/step-XXXXXXXX`` whole or not at all, then delete all but the newest ``keep``."""
+    from safetensors.torch import save_file
+
+    home = run / FOLDER
+    home.mkdir(parents=True, exist_ok=True)
+    for stale in home.glob(".unfinished-*"):
+        shutil.rmtree(stale)
+    temporary = home / f".unfinished-{secrets.token_hex(4)}"
+    temporary.mkdir()
+    for group, tensors in checkpoint.tensors.items():
+        # Copies: a tensor that shares its memory with another is refused by safetensors.
+        save_file(
+            {name: value.detach().cpu().clone() for name, value in tensors.items()}, temporary / f"{group}.safetensors"
+        )
+    state = {"format": FORMAT, "step": checkpoint.step, "groups": sorted(checkpoint.tensors), "state": checkpoint.state}
+    (temporary / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
+    for file in temporary.iterdir():
+        with file.open("rb+") as handle:
+            os.fsync(handle.fileno())
+    final = home / f"step-{checkpoint.step:08d}"
+    if final.exists():  # left by a run that was killed after writing it and resumed from an older one
+        shutil.rmtree(final)
+    temporary.rename(final)
+    sync_folder(home)
+    for step in steps_saved(run)[: -max(1, keep)]:
+        shutil.rmtree(home / f"step-{step:08d}")
+    return final
 
 
-def restore(
-    checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]
-) -> None:
-    """Put a checkpoint's tensors back. Raises TrainingError when they are not this run's."""
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
-    for name, value in checkpoint.tensors.items():
-        part, _, rest = name.partition(".")
-        parts.setdefault(part, {})[rest] = value
-    wanted = {name: value.shape for name, value in model.state_dict().items()}
-    found = {name: value.shape for name, value in parts["model"].items()}
-    if wanted != found:
-        differ = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-        raise TrainingError(f"the checkpoint is of another network: {', '.join(differ[:3])} differ")
-    model.load_state_dict(parts["model"])
-    for name, value in parts["average"].items():
-        average[name].copy_(value)
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in parts["optimizer"].items():
-        index, _, entry = name.partition(".")
-        state.setdefault(int(index), {})[entry] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+def steps_saved(run: Path) -> list[int]:
+    """The steps with a checkpoint, rising."""
+    matches = (NAME.fullmatch(entry.name) for entry in (run / FOLDER).glob("step-*"))
+    return sorted(int(match[1]) for match in matches if match)
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> None:
-    """Write ``folder``/step-N under a temporary name, rename it, and drop all but the newest ``keep``."""
-    from safetensors.torch import save
-
-    target = folder / f"step-{checkpoint.step:08d}"
-    temporary = folder / f".{target.name}.part"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    write_bytes(temporary / TENSORS, save(checkpoint.tensors))
-    write_text(temporary / STATE, json.dumps({"step": checkpoint.step, **checkpoint.numbers}, indent=2) + "\n")
-    shutil.rmtree(target, ignore_errors=True)
-    temporary.rename(target)
-    sync_folder(folder)
-    for old in list_checkpoints(folder)[: -max(1, keep)]:
-        shutil.rmtree(old)
-
-
-def latest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint, or None. Raises TrainingError when it is damaged."""
+def load_checkpoint(run: Path) -> Checkpoint | None:
+    """The newest checkpoint of a run, or None. Raises TrainingError when it is damaged."""
     from safetensors import SafetensorError
-    from safetensors.torch import load
+    from safetensors.torch import load_file
 
-    found = list_checkpoints(folder)
-    if not found:
+    steps = steps_saved(run)
+    if not steps:
         return None
-    path = found[-1]
+    folder = run / FOLDER / f"step-{steps[-1]:08d}"
+    advice = f"delete {folder} to go on from the one before"
     try:
-        numbers = json.loads((path / STATE).read_text(encoding="utf-8"))
-        tensors = load((path / TENSORS).read_bytes())
-        step = int(numbers.pop("step"))
-    except (OSError, json.JSONDecodeError, SafetensorError, KeyError, ValueError) as error:
-        raise TrainingError(
-            f"{path}: not a readable checkpoint ({error}); delete it to resume from the one before"
-        ) from error
-    return Checkpoint(step=step, numbers=numbers, tensors=tensors)
+        saved = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        if saved.get("format") != FORMAT:
+            raise TrainingError(f"{folder}: checkpoint format {saved.get('format')!r}, this version reads {FORMAT}")
+        tensors = {group: load_file(folder / f"{group}.safetensors") for group in saved["groups"]}
+        return Checkpoint(step=int(saved["step"]), tensors=tensors, state=saved["state"])
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+        raise TrainingError(f"{folder}: a damaged checkpoint ({error}); {advice}") from error
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Finished checkpoints, oldest first."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if NAME.fullmatch(path.name) and path.is_dir())
+def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """AdamW's moments and step counts as flat names: ``exp_avg/<parameter>`` and so on."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    flat = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            for key in (*MOMENTS, "step") if parameter in optimizer.state else ():
+                flat[f"{key}/{names[parameter]}"] = optimizer.state[parameter][key]
+    return flat
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of ``optimizer_tensors``. Raises TrainingError when the names do not fit."""
+    parameters = {parameter: name for name, parameter in model.named_parameters()}
+    state: dict[int, dict[str, Tensor]] = {}
+    index = 0
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            name = parameters[parameter]
+            found = {key: tensors.get(f"{key}/{name}") for key in (*MOMENTS, "step")}
+            if all(value is not None for value in found.values()):
+                state[index] = {key: value.clone() for key, value in found.items() if value is not None}
+            elif tensors:
+                raise TrainingError(
+                    f"the checkpoint's optimiser state has no values for {name!r}; it is of another network"
+                )
+            index += 1
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
+    """Load parameters by name. Raises TrainingError when names or shapes differ."""
+    wanted = module.state_dict()
+    differing = sorted(wanted.keys() ^ tensors.keys()) or [
+        name for name in wanted if wanted[name].shape != tensors[name].shape
+    ]
+    if differing:
+        raise TrainingError(f"the checkpoint's {what} does not fit this network: {', '.join(differing[:3])}")
+    module.load_state_dict(dict(tensors))

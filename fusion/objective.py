@@ -1,109 +1,105 @@
-"""What is minimised: the fusion loss, the distillation terms on top of it (Eq. 13-15), or the edge networks' terms."""
+"""What a training step minimises: a sum of named loss terms with factors, for the teacher and for any student."""
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from fusion.edge import EdgeNetwork, to_luma
-from fusion.edge_losses import EdgeWeights, edge_loss
-from fusion.losses import TERMS, fusion_loss
+from fusion.colour import luma
+from fusion.distillation import Distillation
+from fusion.edge import EdgeNetwork
+from fusion.edge_losses import TERMS as EDGE_TERMS
+from fusion.losses import TERMS as FUSION_TERMS
+from fusion.losses import fusion_loss
 from fusion.network import FusionNetwork
 from fusion.reader import Batch
-from fusion.recipe import Recipe
+from pipeline.errors import ManifestError
 
-CLAMP_WEIGHT = 0.5  # what the edge objective pays for values outside 0..1, which its terms do not see
+EDGE_PREFIX = "edge."
+RANGE_TERM = "edge.range"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """``fused`` (N, 3, h, w), and every term (N,) with its factor and its pair's weight already in it."""
+
+    fused: Tensor
+    terms: dict[str, Tensor]
+
+    @property
+    def total(self) -> Tensor:
+        """The loss: the mean over the samples of the sum of the terms."""
+        return torch.stack(list(self.terms.values())).sum(dim=0).mean()
 
 
 class Objective(nn.Module):
-    """A network together with its loss: one module, so that the learnable adapters train with it.
+    """A network with what it is trained for. Its parameters are the network's and the distillation's adapters."""
 
-    The teacher is frozen and no part of the state. Terms come back weighted: (N,) each.
-    """
-
-    def __init__(self, network: nn.Module, recipe: Recipe, teacher: nn.Module | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, factors: Mapping[str, float], distillation: Distillation | None = None
+    ) -> None:
         super().__init__()
-        self.network, self.recipe = network, recipe
-        self._teacher = [teacher.eval().requires_grad_(False)] if teacher is not None else []
-        self.adapters = nn.ModuleList()
-        if recipe.feature and isinstance(teacher, FusionNetwork) and isinstance(network, FusionNetwork):
-            pairs = zip(teacher.tap_widths, network.tap_widths, strict=True)
-            self.adapters = nn.ModuleList(nn.Conv2d(wide, narrow, 1) for wide, narrow in pairs)
+        self.network = network
+        self.factors = dict(factors)
+        self.distillation = distillation
+        if any(name.startswith(EDGE_PREFIX) for name in factors) and not isinstance(network, EdgeNetwork):
+            raise ManifestError("loss terms edge.* need a network with a blend weight: network edge or nano")
+        if "features" in factors and not isinstance(network, FusionNetwork):
+            raise ManifestError("the loss term 'features' needs a network with decoder taps; set loss.features=0")
 
-    @property
-    def teacher(self) -> nn.Module | None:
-        """The frozen teacher, or None."""
-        return self._teacher[0] if self._teacher else None
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The weighted terms of the loss, (N,) each; their sum is what is minimised."""
-        if isinstance(self.network, EdgeNetwork):
+    def forward(self, batch: Batch) -> Outcome:
+        """Fuse the batch and take every term with a factor above 0."""
+        taps: list[Tensor] = []
+        blend: Tensor | None = None
+        if isinstance(self.network, FusionNetwork):
+            text = batch.text if self.network.config.text_width else None
+            fused, taps = self.network.forward_features(batch.visible, batch.infrared, text)
+        elif isinstance(self.network, EdgeNetwork):
             fused, blend = self.network.forward_features(batch.visible, batch.infrared)
-            taps: list[Tensor] = []
         else:
-            network = cast(FusionNetwork, self.network)
-            text = batch.text if network.text is not None else None
-            fused, taps = network.forward_features(batch.visible, batch.infrared, text)
-            blend = torch.zeros_like(batch.infrared)
-        terms = (
-            self._fusion_terms(batch, fused)
-            if self.recipe.objective == "fusion"
-            else self._edge_terms(batch, fused, blend)
-        )
-        if self.teacher is not None and (self.recipe.feature or self.recipe.output):
-            terms |= self._distillation_terms(batch, fused, taps)
-        return terms
-
-    def fuse(self, batch: Batch, teacher: bool = False) -> Tensor:
-        """The fused images alone, (N, 3, H, W); by the teacher when asked."""
-        network = self.teacher if teacher and self.teacher is not None else self.network
-        text = batch.text if getattr(network, "text", None) is not None else None
-        fused: Tensor = network(batch.visible, batch.infrared, text)
-        return fused
+            fused = self.network(batch.visible, batch.infrared)
+        with torch.autocast(fused.device.type, enabled=False):  # differences of nearly equal images need fp32
+            fused = fused.float()
+            terms = self._fusion_terms(batch, fused)
+            if blend is not None:
+                terms.update(self._edge_terms(batch, fused, blend.float()))
+        if self.distillation is not None:
+            terms.update(self.distillation(batch, fused, taps, self.factors))
+        return Outcome(fused=fused, terms=terms)
 
     def _fusion_terms(self, batch: Batch, fused: Tensor) -> dict[str, Tensor]:
-        weights = batch.weights
-        if self.recipe.loss_weights:
-            row = [self.recipe.loss_weights.get(term, 0.0) for term in TERMS]
-            weights = torch.tensor([row] * len(weights), dtype=weights.dtype, device=weights.device)
-        return fusion_loss(batch.visible, batch.infrared, fused, weights).terms
+        wanted = [name for name in FUSION_TERMS if name in self.factors]
+        if not wanted:
+            return {}
+        loss = fusion_loss(batch.target_visible, batch.target_infrared, fused, batch.weights)
+        return {name: self.factors[name] * loss.terms[name] for name in wanted}
 
     def _edge_terms(self, batch: Batch, fused: Tensor, blend: Tensor) -> dict[str, Tensor]:
-        weights = EdgeWeights(**{**dict.fromkeys(EdgeWeights.__dataclass_fields__, 0.0), **self.recipe.edge})
-        clamped = to_luma(fused.clamp(0, 1))
-        _, terms = edge_loss(to_luma(batch.visible), batch.infrared, clamped, blend, weights)
-        weighted = {name: getattr(weights, name) * value for name, value in terms.items()}
-        weighted["range"] = CLAMP_WEIGHT * (to_luma(fused) - clamped).abs().mean(dim=(1, 2, 3))
-        return weighted
-
-    def _distillation_terms(self, batch: Batch, fused: Tensor, taps: list[Tensor]) -> dict[str, Tensor]:
-        teacher = self.teacher
+        """The terms of ``edge_losses`` on the luma of the image as it will be saved; ``range`` is what clamping hides."""
+        clamped = luma(fused.clamp(0, 1))
+        planes = luma(batch.target_visible), batch.target_infrared, clamped
         terms = {}
-        with torch.no_grad():
-            if isinstance(teacher, FusionNetwork):
-                text = batch.text if teacher.text is not None else None
-                target, teacher_taps = teacher.forward_features(batch.visible, batch.infrared, text)
-            else:
-                target, teacher_taps = cast(nn.Module, teacher)(batch.visible, batch.infrared), []
-        if self.adapters:
-            distances = [
-                _relative_distance(tap, adapter(wide))
-                for tap, wide, adapter in zip(taps, teacher_taps, self.adapters, strict=True)
-            ]
-            terms["feature"] = self.recipe.feature * torch.stack(distances).mean(dim=0)
-        if self.recipe.output:
-            terms["output"] = self.recipe.output * (fused - target.clamp(0, 1)).abs().mean(dim=(1, 2, 3))
+        for name, factor in self.factors.items():
+            if name == RANGE_TERM:
+                terms[name] = factor * (luma(fused) - clamped).abs().mean(dim=(1, 2, 3))
+            elif name.startswith(EDGE_PREFIX):
+                terms[name] = factor * EDGE_TERMS[name.removeprefix(EDGE_PREFIX)](*planes, blend)
         return terms
 
 
-def _relative_distance(student: Tensor, adapted: Tensor) -> Tensor:
-    """Mean squared distance of two maps after each pixel's features are brought to unit length and √C: 0 to 4.
+def gradient_shares(objective: Objective, batch: Batch) -> dict[str, float]:
+    """Each term's share (0..1) of the summed gradient norms, over the network's parameters, on the batch given.
 
-    Dividing by the number of channels on top, as a plain mean over a normalised map does, would leave a term too
-    small to act.
+    A term whose share is near 0 does nothing, whatever its value. Costs one backward pass a term, so give few samples.
     """
-    distance = functional.normalize(student, dim=1) - functional.normalize(adapted, dim=1)
-    return distance.square().sum(dim=1).mean(dim=(1, 2))
+    outcome = objective(batch)
+    parameters = [parameter for parameter in objective.network.parameters() if parameter.requires_grad]
+    norms = {}
+    for name, term in outcome.terms.items():
+        gradients = torch.autograd.grad(term.mean(), parameters, retain_graph=True, allow_unused=True)
+        norms[name] = float(sum(float(g.float().square().sum()) for g in gradients if g is not None)) ** 0.5
+    whole = sum(norms.values()) or 1.0
+    return {name: norm / whole for name, norm in norms.items()}

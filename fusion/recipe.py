@@ -20,9 +20,10 @@ from fusion.edge_losses import TERMS as EDGE_TERMS
 from fusion.losses import TERMS as FUSION_TERMS
 from pipeline.errors import ManifestError, closest
 
+DARKENING = (("darken_visible", 0, 1), ("darken_infrared", 0, 1))
 STAGES = ("teacher", "student")
 DISTILLATION_TERMS = ("features", "output")
-LOSS_TERMS = (*FUSION_TERMS, *DISTILLATION_TERMS, *(f"edge.{name}" for name in EDGE_TERMS))
+LOSS_TERMS = (*FUSION_TERMS, *DISTILLATION_TERMS, *(f"edge.{name}" for name in EDGE_TERMS), "edge.range")
 CHOICES = {"precision": ("fp32", "bf16", "fp16"), "reader": ("indexed", "stream")}
 # Keys that change speed, logging or memory but no number of the result: a resumed run may set them anew.
 OPERATIONAL = frozenset(
@@ -52,7 +53,7 @@ class Recipe:
     final_lr: float = 1e-6  # where the cosine ends, one cosine over the whole run
     warmup: int = 0  # steps of linear rise
     weight_decay: float = 1e-4
-    clip: float = 1.0  # largest gradient norm, relative to nothing; 0 is off
+    clip: float = 1.0  # largest gradient norm; 0 is off
     ema: float = 0.999  # decay of the averaged weights that are saved; 0 saves the plain ones
     precision: str = "fp32"
     compile: bool = False
@@ -63,7 +64,8 @@ class Recipe:
     flips: bool = True
     turns: bool = False  # quarter turns as well
     zoom: float = 0.0  # crops are taken up to this share larger or smaller and resized
-    dim_infrared: float = 0.0  # probability of an infrared image made darker, in input and target
+    darken_visible: float = 0.0  # probability of a visible image made darker, in input and target
+    darken_infrared: float = 0.0  # the same for the infrared image
     degrade: float = 0.0  # probability of a drawn degradation: seen by the network, not by the loss
 
     reader: str = "indexed"
@@ -94,7 +96,7 @@ class Recipe:
             raise ManifestError(
                 f"{where}: batch_size {self.batch_size} cannot be cut into accumulation {self.accumulation} equal parts"
             )
-        for key, low, high in (("ema", 0, 0.99999), ("degrade", 0, 1), ("dim_infrared", 0, 1), ("zoom", 0, 3)):
+        for key, low, high in (("ema", 0, 0.99999), ("degrade", 0, 1), ("zoom", 0, 3), *DARKENING):
             if not low <= getattr(self, key) <= high:
                 raise ManifestError(f"{where}: {key} is {getattr(self, key)}, expected {low} to {high}")
         if not 0 < self.lr < 1:

@@ -1,285 +1,405 @@
-"""The training loop, for teacher and student alike. One process or many: ``accelerate launch`` decides.
+"""The training loop of both stages: teacher from a store, student from a store and a teacher.
 
-    fusioncli train-teacher --dataset msrs --recipe paper-ivf                     one device
-    accelerate launch --num_processes 4 -m cli train-teacher --dataset msrs       four GPUs, the same samples in the same order
-
-What a step sees depends on its number alone, so a checkpoint is tensors and a step number, and resuming is exact.
+One command trains on one device; the same command under ``accelerate launch`` on many. A step is a pure function of
+the checkpoint before it, so a killed run that is resumed ends with the same bits (on a CPU) as one that was not.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import replace
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
+from fusion.averaging import Average
 from fusion.catalog import build_network, network_entry
-from fusion.checkpoints import Checkpoint, gather, latest_checkpoint, restore, save_checkpoint
-from fusion.cost import count_parameters
-from fusion.live import LiveView
+from fusion.checkpoints import (
+    Checkpoint,
+    fill,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from fusion.distillation import Distillation, check_text_width
 from fusion.network import NetworkConfig
-from fusion.objective import Objective
-from fusion.reader import Batch, PairReader
+from fusion.objective import Objective, Outcome, gradient_shares
+from fusion.progress import Live
+from fusion.reader import Batch, Cache, IndexedReader, Pairs, open_pairs
 from fusion.recipe import Recipe
-from fusion.runs import LOG, RunPlan, append_log, cut_log, model_card
-from fusion.validation import gradient_shares, improved, save_strips, validate
+from fusion.run import (
+    Log,
+    Origin,
+    check_store,
+    describe_store,
+    model_card,
+    prepare_folder,
+    read_origin,
+    revision,
+    versions,
+    write_origin,
+)
+from fusion.validation import BEST, validate
 from fusion.weights import load_weights, save_weights
-from pipeline.atomic import write_text
-from pipeline.errors import TrainingError, WeightsError
+from pipeline.errors import InputError, TrainingError
 from pipeline.store import Store
 
-EXPLODED = 1e6
+MEAN_OVER = 50  # steps of the running mean that an exploding loss is measured against
 
 
-def train(plan: RunPlan, run: Path) -> None:
-    """Train from the newest checkpoint in ``run`` (or from nothing) to the recipe's last step; write the weights.
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a call of the trainer left: the run folder, the step it stands at, whether it is complete, metrics."""
 
-    Raises StoreError, WeightsError, and TrainingError for a loss that is not finite or memory that does not suffice.
+    run: Path
+    step: int
+    finished: bool
+    metrics: dict[str, float]
+
+
+def start_run(
+    recipe: Recipe,
+    stores: Sequence[str | Path],
+    out: Path,
+    teacher: str | Path | None = None,
+    *,
+    minutes: float = 0,
+    overwrite: bool = False,
+) -> Result:
+    """Begin a run in ``out``. ``teacher``: weights to distil from. ``minutes``: stop cleanly after that long (0: never).
+
+    Raises InputError when ``out`` already holds a run, and what stores, weights and recipes raise.
     """
-    recipe = plan.recipe
-    accelerator = Accelerator(
-        mixed_precision=recipe.precision,
-        log_with=list(recipe.trackers) or None,
-        project_dir=str(run),
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    prepare_folder(out, overwrite=overwrite)
+    opened = [Store.open(location) for location in stores]
+    taught = None
+    if teacher is not None:
+        weights = load_weights(teacher)
+        local = Path(weights.name)
+        taught = {"location": str(local.resolve()) if local.exists() else weights.name, "sha256": weights.sha256}
+    origin = Origin(
+        recipe=recipe,
+        stores=tuple(describe_store(store, recipe.prior) for store in opened),
+        teacher=taught,
+        versions=versions(),
+        revision=revision(),
     )
-    reader = PairReader([Store.open(location) for location in plan.stores], recipe)
-    objective = make_objective(plan, reader)
-    optimizer = torch.optim.AdamW(objective.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-    average = {name: value.detach().clone() for name, value in objective.network.state_dict().items()}
-    checkpoint = latest_checkpoint(run / "checkpoints")
-    if checkpoint:
-        restore(checkpoint, objective, optimizer, average)
-    if objective.teacher is not None:
-        objective.teacher.to(accelerator.device)
-    average = {name: value.to(accelerator.device) for name, value in average.items()}
-    model, optimizer = accelerator.prepare(torch.compile(objective) if recipe.compile else objective, optimizer)
-    if recipe.trackers:
-        accelerator.init_trackers("fusioncli", config={"recipe": recipe.name, "steps": recipe.steps})
-    loop = Loop(plan, run, accelerator, reader, objective, model, optimizer, average)
-    try:
-        loop.go(checkpoint)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise TrainingError(
-            f"out of memory with batches of {recipe.batch_size} crops of {recipe.crop} pixels: try --set accumulation="
-            f"{2 * recipe.accumulation}, or a smaller batch_size or crop; the last checkpoint is kept"
-        ) from error
-    finally:
-        accelerator.end_training()
+    return _train(origin, opened, out, minutes=minutes, fresh=True)
 
 
-def make_objective(plan: RunPlan, reader: PairReader) -> Objective:
-    """The network to train and its loss. Raises WeightsError when a teacher's text width is not the store's."""
-    recipe = plan.recipe
-    config = network_entry(recipe.network).config
-    if isinstance(config, NetworkConfig) and config.text_width is not None:
-        config = replace(config, text_width=reader.text_width if recipe.text else None)
+def resume_run(run: Path, recipe: Recipe | None = None, *, minutes: float = 0) -> Result:
+    """Go on with a run from its newest checkpoint, or from the start if it has none."""
+    origin = read_origin(run)
+    if recipe is not None:
+        origin = replace(origin, recipe=recipe)
+    opened = [Store.open(saved["location"]) for saved in origin.stores]
+    for saved, store in zip(origin.stores, opened, strict=True):
+        check_store(saved, store)
+    return _train(origin, opened, run, minutes=minutes, fresh=False)
+
+
+def _train(origin: Origin, stores: Sequence[Store], out: Path, *, minutes: float, fresh: bool) -> Result:
+    recipe = origin.recipe
+    accelerator = make_accelerator(recipe, out)
+    main = accelerator.is_main_process
     torch.manual_seed(recipe.seed)
-    network = build_network(config)
-    if not recipe.feature and not recipe.output:
-        return Objective(network, recipe)
-    if plan.teacher is None:
-        raise WeightsError(f"recipe {recipe.name} distils: name a teacher with --teacher RUN")
-    teacher = load_weights(plan.teacher).network
-    width = getattr(getattr(teacher, "config", None), "text_width", None)
-    if width is not None and width != reader.text_width:
-        raise WeightsError(
-            f"{plan.teacher} was trained on text embeddings of width {width}, the store's are {reader.text_width} wide"
+
+    cache = Cache(recipe.cache_mb * 2**20)
+    opened = [open_pairs(store, recipe, cache) for store in stores]
+    training, held = [pair[0] for pair in opened], [pair[1] for pair in opened]
+    check_widths(training)
+    objective = build_objective(origin, training[0])
+    network = objective.network
+    average = Average(network, recipe.ema)
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+
+    checkpoint = None if fresh else load_checkpoint(out)
+    first, best, running = 0, None, None
+    if checkpoint is not None:
+        fill(objective, checkpoint.tensors["model"], "model")
+        average.load(checkpoint.tensors["ema"])
+        restore_optimizer(optimizer, objective, checkpoint.tensors["optimizer"])
+        first, best, running = checkpoint.step, checkpoint.state["best"], checkpoint.state["running"]
+    if recipe.compile:
+        network.compile()
+    trainee, optimizer = accelerator.prepare(objective, optimizer)
+    average.shadow = {name: value.to(accelerator.device) for name, value in average.shadow.items()}
+    if objective.distillation is not None:
+        objective.distillation.teacher.to(accelerator.device)
+    if checkpoint is not None and accelerator.scaler is not None and checkpoint.state["scaler"]:
+        accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
+
+    reader = IndexedReader(training, recipe, accelerator.process_index, accelerator.num_processes)
+    if main:
+        if fresh:
+            write_origin(out, origin)
+        log = Log(out, first)
+    accelerator.wait_for_everyone()
+
+    def save(step: int, metrics: dict[str, float]) -> None:
+        tensors = {
+            "model": objective.state_dict(),
+            "ema": average.shadow,
+            "optimizer": optimizer_tensors(optimizer, objective),
+        }
+        scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
+        state = {"best": best, "running": running, "scaler": scaler}
+        save_checkpoint(out, Checkpoint(step=step, tensors=tensors, state=state), recipe.keep_checkpoints)
+        write_model(out, origin, network, average, step, metrics, [len(pairs) for pairs in training])
+
+    metrics: dict[str, float] = dict(best["metrics"]) if best else {}
+    recent: deque[tuple[int, tuple[str, ...], Tensor]] = deque(maxlen=recipe.log_every)
+    began, step = time.monotonic(), first
+    with ExitStack() as stack:
+        live = stack.enter_context(Live(recipe, first, enabled=main))
+        if recipe.trackers:
+            accelerator.init_trackers("fusioncli", config=_flat(recipe))
+            stack.callback(accelerator.end_training)
+        batches = _timed(reader.steps(first, recipe.steps))
+        for step, (parts, waited) in enumerate(batches, start=first):
+            rate = learning_rate(recipe, step)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            try:
+                outcomes, norm = _step(accelerator, trainee, optimizer, parts, recipe)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                raise _advice(error, recipe) from error
+            average.update(network, step)
+            done = step + 1
+            terms = {name: torch.stack([o[name] for o in outcomes]).mean() for name in outcomes[0]}
+            recent.append(
+                (done, tuple(key for part in parts for key in part.keys), torch.stack(list(terms.values())).sum())
+            )
+            live.count(recipe.batch_size, waited)
+
+            last = done == recipe.steps or _leave(accelerator, began, minutes)
+            saving = last or done % recipe.checkpoint_every == 0
+            if done % recipe.log_every == 0 or saving:
+                # Reading the losses waits for the device, so it is not done at every step.
+                names = list(terms)
+                values = accelerator.reduce(torch.stack([terms[name] for name in names]), "mean").tolist()
+                running = _check_losses(accelerator, recent, running, recipe, out)
+                recent.clear()
+                record: dict[str, Any] = {
+                    "step": done,
+                    "loss": sum(values),
+                    "terms": dict(zip(names, values, strict=True)),
+                }
+                record |= {"lr": rate, "gradient_norm": float(norm), "keys": _all_keys(accelerator, parts)}
+                if done % recipe.shares_every < recipe.log_every and main:
+                    live.shares = gradient_shares(objective, _first(parts[0]).to(accelerator.device))
+                    record["shares"] = live.shares
+                record |= live.rates()
+                if main:
+                    log.write(record)
+                    live.show(done, record)
+                if recipe.trackers:
+                    accelerator.log({"loss": record["loss"], "lr": rate, **record["terms"]}, step=done)
+            if done % recipe.validate_every == 0 or done == recipe.steps:
+                if main:
+                    picture = out / "pictures" / f"step-{done:08d}.png"
+                    with average.in_place_of(network), live.paused():
+                        metrics = validate(
+                            objective, held, recipe.validation_crop, accelerator.device, recipe.pictures, picture
+                        )
+                    log.write({"step": done, "validation": metrics})
+                    live.validated(done, metrics)
+                    if metrics and (best is None or metrics[BEST] < best["metrics"][BEST]):
+                        best = {"step": done, "metrics": metrics}
+                        counts = [len(pairs) for pairs in training]
+                        write_model(out / "best", origin, network, average, done, metrics, counts)
+                if recipe.trackers:
+                    accelerator.log({f"validation/{name}": value for name, value in metrics.items()}, step=done)
+                accelerator.wait_for_everyone()
+            if saving:
+                if main:
+                    save(done, metrics)
+                accelerator.wait_for_everyone()
+            step = done
+            if last:
+                break
+    finished = step >= recipe.steps
+    return Result(run=out, step=step, finished=finished, metrics=metrics)
+
+
+def make_accelerator(recipe: Recipe, out: Path) -> Any:
+    """Devices, precision, processes and trackers. Raises InputError for a batch that the processes cannot share."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+
+    if AcceleratorState._shared_state and PartialState().num_processes == 1:
+        AcceleratorState._reset_state(
+            reset_partial_state=True
+        )  # an earlier run in this process may differ in precision
+    accelerator = Accelerator(
+        mixed_precision={"fp32": "no"}.get(recipe.precision, recipe.precision),
+        log_with=list(recipe.trackers) or None,
+        project_dir=str(out),
+    )
+    if recipe.batch_size % (accelerator.num_processes * recipe.accumulation):
+        raise InputError(
+            f"batch_size {recipe.batch_size} cannot be shared by {accelerator.num_processes} processes with accumulation "
+            f"{recipe.accumulation}; choose a multiple of {accelerator.num_processes * recipe.accumulation}"
         )
-    return Objective(network, recipe, teacher)
+    return accelerator
+
+
+def build_objective(origin: Origin, pairs: Pairs) -> Objective:
+    """The network of the recipe with fresh weights, and its teacher if it has one."""
+    recipe = origin.recipe
+    config = network_entry(recipe.network).config
+    if isinstance(config, NetworkConfig):
+        reads = recipe.text and config.text_width is not None
+        config = replace(config, text_width=pairs.text_width if reads else None, fusion=recipe.fusion or config.fusion)
+    network = build_network(config)
+    factors = recipe.factors()
+    if origin.teacher is None:
+        return Objective(
+            network, {name: value for name, value in factors.items() if name not in ("features", "output")}
+        )
+    weights = load_weights(origin.teacher["location"])
+    if weights.sha256 != origin.teacher["sha256"]:
+        raise TrainingError(
+            f"{origin.teacher['location']}: the teacher's weights are {weights.sha256[:12]}…, this run was started with "
+            f"{origin.teacher['sha256'][:12]}…; restore them or start a new run"
+        )
+    check_text_width(weights.network, pairs.text_width, pairs.shelf.name, origin.teacher["location"])
+    return Objective(network, factors, Distillation(weights.network, network, features="features" in factors))
+
+
+def check_widths(stores: Sequence[Pairs]) -> None:
+    """Raise InputError when mixed stores hold text embeddings of different widths."""
+    for pairs in stores[1:]:
+        if pairs.text_width != stores[0].text_width:
+            raise InputError(
+                f"{stores[0].shelf.name} holds text embeddings of width {stores[0].text_width}, {pairs.shelf.name} of "
+                f"width {pairs.text_width}; stores that are mixed need the same embedder"
+            )
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then one cosine over the run."""
+    """Linear warm-up, then one cosine from ``lr`` to ``final_lr`` over the rest of the run; ``step`` from 0."""
     if step < recipe.warmup:
         return recipe.lr * (step + 1) / recipe.warmup
-    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    return recipe.lr_end + (recipe.lr - recipe.lr_end) * 0.5 * (1 + math.cos(math.pi * done))
+    progress = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    return recipe.final_lr + (recipe.lr - recipe.final_lr) * (1 + math.cos(math.pi * progress)) / 2
 
 
-class Loop:
-    """The steps of one run."""
+def write_model(
+    folder: Path,
+    origin: Origin,
+    network: nn.Module,
+    average: Average,
+    step: int,
+    metrics: dict[str, float],
+    pairs: list[int],
+) -> None:
+    """Weights, config and card of the averaged network."""
+    state = {**network.state_dict(), **average.shadow}
+    parameters = sum(value.numel() for value in average.shadow.values())
+    extra = {"step": step, "metrics": metrics, "training": origin.as_dict()}
+    save_weights(folder, network, model_card(origin, step, parameters, metrics, pairs), extra, state)
 
-    def __init__(
-        self,
-        plan: RunPlan,
-        run: Path,
-        accelerator: Accelerator,
-        reader: PairReader,
-        objective: Objective,
-        model: nn.Module,
-        optimizer: Any,
-        average: dict[str, Tensor],
-    ) -> None:
-        self.plan, self.recipe, self.run = plan, plan.recipe, run
-        self.accelerator, self.reader = accelerator, reader
-        self.objective, self.model, self.optimizer, self.average = objective, model, optimizer, average
-        self.best: float | None = None
-        self.validation: dict[str, float] = {}
 
-    def go(self, checkpoint: Checkpoint | None) -> None:
-        """Every step that is left, then the final weights."""
-        start = checkpoint.step if checkpoint else 0
-        if checkpoint:
-            self.best, self.validation = checkpoint.numbers["best"], checkpoint.numbers["validation"]
-            if self.accelerator.scaler is not None and checkpoint.numbers.get("scaler"):
-                self.accelerator.scaler.load_state_dict(checkpoint.numbers["scaler"])
-        main = self.accelerator.is_main_process
-        if main:
-            cut_log(self.run / LOG, start)
-        view = LiveView(self.plan.stage, self.recipe.steps, start, show=main)
-        with view, ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(self._load, start)
-            for step in range(start, self.recipe.steps):
-                begin = time.perf_counter()
-                parts = coming.result()
-                waited = time.perf_counter() - begin
-                coming = self._next(ahead, step + 1)
-                terms = self._step(step, parts)
-                view.stepped(
-                    terms, learning_rate(self.recipe, step), self.recipe.batch_size, waited, time.perf_counter() - begin
-                )
-                self._after(step + 1, terms, parts[0], view)
-        if main:
-            self._finish()
+def _step(
+    accelerator: Any, trainee: nn.Module, optimizer: Any, parts: Sequence[Batch], recipe: Recipe
+) -> tuple[list[dict[str, Tensor]], Tensor]:
+    """One optimiser step over the parts of a batch: mean of each term per part, and the gradient norm."""
+    means = []
+    for number, part in enumerate(parts):
+        with ExitStack() as stack:
+            if number < len(parts) - 1:
+                stack.enter_context(accelerator.no_sync(trainee))
+            outcome: Outcome = trainee(part.to(accelerator.device))
+            accelerator.backward(outcome.total / len(parts))
+        means.append({name: term.detach().mean() for name, term in outcome.terms.items()})
+    norm = accelerator.clip_grad_norm_(trainee.parameters(), recipe.clip or float("inf"))
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return means, torch.as_tensor(norm)
 
-    def _next(self, ahead: ThreadPoolExecutor, step: int) -> Future[list[Batch]]:
-        return ahead.submit(self._load, min(step, self.recipe.steps - 1))
 
-    def _load(self, step: int) -> list[Batch]:
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        if self.recipe.batch_size % (world * self.recipe.accumulation):
+def _check_losses(
+    accelerator: Any,
+    recent: deque[tuple[int, tuple[str, ...], Tensor]],
+    running: float | None,
+    recipe: Recipe,
+    out: Path,
+) -> float | None:
+    """The running mean of the loss; stops the run at the first loss that is not finite or far above it."""
+    losses = torch.stack([loss for _, _, loss in recent])
+    worst = accelerator.reduce(losses, "mean").tolist()
+    for (step, keys, _), loss in zip(recent, worst, strict=True):
+        exploded = running is not None and step > recipe.warmup and loss > recipe.explode * running
+        if not math.isfinite(loss) or exploded:
+            import json
+
+            path = out / f"stopped-step-{step:08d}-process-{accelerator.process_index}.json"
+            path.write_text(json.dumps({"step": step, "loss": str(loss), "running_mean": running, "keys": keys}))
             raise TrainingError(
-                f"batch_size {self.recipe.batch_size} does not divide among {world} processes and accumulation "
-                f"{self.recipe.accumulation}"
+                f"the loss is {loss:.4g} at step {step} (running mean {running and round(running, 4)}); the pairs of that batch are "
+                f"in {path}. Look at them, lower lr ({recipe.lr:g}), or set clip below {recipe.clip:g}"
             )
-        parts = self.recipe.accumulation
-        return [self.reader.batch(step, rank, world, part, parts) for part in range(parts)]
+        running = loss if running is None else running + (loss - running) / MEAN_OVER
+    return running
 
-    def _step(self, step: int, parts: list[Batch]) -> dict[str, float]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, step)
-        self.model.train()
-        sums: dict[str, Tensor] = {}
-        for index, batch in enumerate(parts):
-            moved = batch.to(self.accelerator.device)
-            last = index == len(parts) - 1
-            with self.accelerator.no_sync(self.model) if not last else nullcontext():
-                with self.accelerator.autocast():
-                    terms = self.model(moved)
-                loss = torch.stack([value.mean() for value in terms.values()]).sum()
-                self.accelerator.backward(loss / len(parts))
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0) + value.detach().float().mean() / len(parts)
-        means = self.accelerator.reduce(sums, reduction="mean")
-        values = {name: float(value) for name, value in means.items()}
-        self._check(step, values, parts)
-        if self.recipe.clip:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self._average()
-        return values
 
-    def _check(self, step: int, values: dict[str, float], parts: list[Batch]) -> None:
-        total = sum(values.values())
-        if math.isfinite(total) and total < EXPLODED:
+def _advice(error: BaseException, recipe: Recipe) -> BaseException:
+    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
+        return error
+    parts = next((n for n in range(recipe.accumulation + 1, recipe.batch_size + 1) if recipe.batch_size % n == 0), None)
+    more = f"--set accumulation={parts} (same result, less memory), " if parts else ""
+    return TrainingError(
+        f"out of memory with batch_size {recipe.batch_size}, accumulation {recipe.accumulation}, crop {recipe.crop}; try "
+        f"{more}--set precision=bf16, or a smaller batch_size or crop"
+    )
+
+
+def _leave(accelerator: Any, began: float, minutes: float) -> bool:
+    """Whether time is up; the main process decides for all."""
+    if not minutes:
+        return False
+    late = torch.tensor([float(time.monotonic() - began > 60 * minutes)], device=accelerator.device)
+    return bool(accelerator.reduce(late, "sum").item() > 0)
+
+
+def _timed(batches: Iterator[list[Batch]]) -> Iterator[tuple[list[Batch], float]]:
+    """Each batch with the seconds the loop waited for it."""
+    while True:
+        began = time.monotonic()
+        parts = next(batches, None)
+        if parts is None:
             return
-        keys = [key for batch in parts for key in batch.keys]
-        path = self.run / "failed_batch.json"
-        write_text(
-            path,
-            json.dumps(
-                {"step": step, "loss": str(total), "terms": {k: str(v) for k, v in values.items()}, "keys": keys}
-            ),
-        )
-        raise TrainingError(
-            f"the loss is {total} at step {step}; the batch's keys are in {path}; try a smaller lr or clip"
-        )
+        yield parts, time.monotonic() - began
 
-    def _average(self) -> None:
-        state = self.objective.network.state_dict()
-        for name, value in self.average.items():
-            if self.recipe.ema and value.is_floating_point():
-                value.lerp_(state[name], 1 - self.recipe.ema)
-            else:
-                value.copy_(state[name])
 
-    def _after(self, done: int, terms: dict[str, float], batch: Batch, view: LiveView) -> None:
-        recipe, last = self.recipe, done == self.recipe.steps
-        entry: dict[str, Any] = {}
-        if done % recipe.log_every == 0 or last:
-            entry = {
-                "step": done,
-                "loss": sum(terms.values()),
-                "terms": terms,
-                "lr": learning_rate(recipe, done - 1),
-                **view.rates(),
-            }
-        if (done % recipe.validate_every == 0 or last) and self.reader.validation:
-            entry |= {"step": done, **self._validate(done, batch)}
-            view.validated(self.validation)
-        if entry and self.accelerator.is_main_process:
-            append_log(self.run / LOG, entry)
-            if recipe.trackers:
-                self.accelerator.log({f"term/{name}": value for name, value in terms.items()}, step=done)
-        if (done % recipe.checkpoint_every == 0 or last) and self.accelerator.is_main_process:
-            self._checkpoint(done)
+def _first(batch: Batch) -> Batch:
+    """The first pair of a batch."""
+    values = {name: getattr(batch, name)[:1] for name in Batch.__dataclass_fields__}
+    return Batch(**values)
 
-    def _validate(self, done: int, batch: Batch) -> dict[str, Any]:
-        """The averaged weights on the held-out pairs; the best so far are kept in ``best``."""
-        network = self.objective.network
-        shares = gradient_shares(self.objective, batch.to(self.accelerator.device))
-        live = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        network.load_state_dict(self.average)
-        network.eval()
-        self.validation, strips = validate(self.objective, self.reader, self.accelerator.device)
-        if self.accelerator.is_main_process:
-            save_strips(self.run / "pictures" / f"step-{done:08d}.png", strips)
-            if improved(self.validation, self.best):
-                save_weights(
-                    self.run / "best",
-                    network,
-                    "The best weights of this run so far, by validation loss.\n",
-                    {"step": done},
-                )
-        if improved(self.validation, self.best):
-            self.best = self.validation["loss"]
-        network.load_state_dict(live)
-        return {"validation": self.validation, "gradient_shares": shares}
 
-    def _checkpoint(self, done: int) -> None:
-        scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler is not None else None
-        numbers = {"best": self.best, "validation": self.validation, "scaler": scaler}
-        tensors = gather(self.objective, self.optimizer, self.average)
-        save_checkpoint(
-            self.run / "checkpoints",
-            Checkpoint(step=done, numbers=numbers, tensors=tensors),
-            self.recipe.keep_checkpoints,
-        )
+def _all_keys(accelerator: Any, parts: Sequence[Batch]) -> list[str]:
+    """The keys of a step in the global order: part by part, process by process."""
+    own = [list(part.keys) for part in parts]
+    if accelerator.num_processes == 1:
+        return [key for part in own for key in part]
+    from accelerate.utils import gather_object
 
-    def _finish(self) -> None:
-        stores = [Store.open(location).header for location in self.plan.stores]
-        card = model_card(
-            self.plan,
-            count_parameters(self.objective.network),
-            sorted({header.dataset for header in stores}),
-            self.validation,
-        )
-        extra = {
-            "task": stores[0].task,
-            "stage": self.plan.stage,
-            "recipe": self.recipe.as_dict(),
-            "stores": list(self.plan.store_digests),
-            "validation": self.validation,
-        }
-        save_weights(self.run, self.objective.network, card, extra, self.average)
+    by_process = gather_object([own])
+    return [key for part in range(len(own)) for process in by_process for key in process[part]]
+
+
+def _flat(recipe: Recipe) -> dict[str, Any]:
+    values = {key: value for key, value in recipe.as_dict().items() if isinstance(value, int | float | str | bool)}
+    return values | {f"loss.{name}": value for name, value in recipe.loss.items()}
+
+
+__all__ = ["Result", "resume_run", "start_run"]

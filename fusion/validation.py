@@ -1,8 +1,9 @@
-"""Looking at a network during training: its loss and metrics on held-out pairs, and a picture of them."""
+"""Looking at held-out pairs while training: losses, metrics, and strips of pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,97 +12,84 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fusion.objective import Objective
-from fusion.reader import Batch, PairReader
+from fusion.objective import Objective, Outcome
+from fusion.reader import Batch, Pairs
 from fusion.score import score
 from pipeline.atomic import atomic_path
 
-SIDE = 256  # pixels of the centre that is looked at
-METRICS = ("EN", "VIF", "Qabf", "SSIM")
-SHOWN = 4  # pairs in a picture strip
-
-Strip = list[NDArray[np.uint8]]
+METRICS = ("Qabf", "VIF", "SSIM")
+BEST = "loss"  # lower is better; the measure of best-so-far
+GAP = 4  # pixels between the pictures of a strip
 
 
-def validate(objective: Objective, reader: PairReader, device: torch.device) -> tuple[dict[str, float], list[Strip]]:
-    """Means over the validation slice, ``loss`` first, and strips of visible, infrared, teacher (if any), student."""
-    losses: list[float] = []
-    scores: dict[str, list[float]] = {name: [] for name in METRICS}
-    strips: list[Strip] = []
-    with torch.inference_mode():
-        for batch in validation_batches(reader):
-            moved = batch.to(device)
-            losses.append(float(torch.stack(list(objective(moved).values())).sum()))
-            pictures = [_pixels(batch.visible), _pixels(batch.infrared)]
-            if objective.teacher is not None:
-                pictures.append(_pixels(objective.fuse(moved, teacher=True)))
-            pictures.append(_pixels(objective.fuse(moved)))
-            values = score(pictures[0], pictures[1][:, :, 0], pictures[-1], names=list(METRICS))
-            for name in METRICS:
-                if values[name] is not None:
-                    scores[name].append(float(values[name]))  # type: ignore[arg-type]
-            if len(strips) < SHOWN:
-                strips.append(pictures)
-    means = {name: float(np.mean(values)) for name, values in scores.items() if values}
-    return {"loss": float(np.mean(losses)), **means}, strips
+@torch.no_grad()
+def validate(
+    objective: Objective, stores: Sequence[Pairs], side: int, device: torch.device, pictures: int, strip: Path | None
+) -> dict[str, float]:
+    """Means over the held-out pairs' middles (at most ``side`` pixels): ``loss``, its terms, Qabf, VIF, SSIM.
+
+    For a network that reads text also ``loss_other_text``: the loss when each pair gets the next pair's text. What
+    it is above ``loss`` is what the text is worth. Writes ``strip`` (visible, infrared, teacher, student) as PNG.
+    """
+    places = [(pairs, index) for pairs in stores for index in range(len(pairs))]
+    if not places:
+        return {}
+    batches = [pairs.centre(index, side) for pairs, index in places]
+    texts = [batch.text for batch in batches]
+    reads_text = bool(getattr(objective.network.config, "text_width", None))
+    was_training = objective.training
+    objective.eval()
+    sums: dict[str, list[float]] = {}
+    rows = []
+    for number, batch in enumerate(batches):
+        batch = batch.to(device)
+        outcome: Outcome = objective(batch)
+        values = {"loss": float(outcome.total)} | {name: float(term) for name, term in outcome.terms.items()}
+        if reads_text and len(batches) > 1 and texts[number - 1].shape == batch.text.shape:
+            other = replace(batch, text=texts[number - 1].to(device))
+            values["loss_other_text"] = float(objective(other).total)
+        values |= _metrics(batch, outcome.fused)
+        for name, value in values.items():
+            sums.setdefault(name, []).append(value)
+        if number < pictures:
+            rows.append(_row(objective, batch, outcome.fused))
+    objective.train(was_training)
+    if strip is not None and rows:
+        save_strip(strip, rows)
+    return {name: sum(values) / len(values) for name, values in sums.items()}
 
 
-def validation_batches(reader: PairReader) -> list[Batch]:
-    """Each held-out pair's centre as a batch of one."""
-    batches = []
-    for sample in reader.validation:
-        visible, infrared = reader.decode(sample)
-        height, width = (min(SIDE, side - side % 8) for side in infrared.shape)
-        top, left = (infrared.shape[0] - height) // 2, (infrared.shape[1] - width) // 2
-        window = slice(top, top + height), slice(left, left + width)
-        batches.append(
-            Batch(
-                keys=[sample.row.key],
-                visible=torch.from_numpy(visible[window].astype(np.float32) / 255).permute(2, 0, 1)[None].contiguous(),
-                infrared=torch.from_numpy(infrared[window].astype(np.float32) / 255)[None, None],
-                text=torch.from_numpy(sample.text)[None],
-                weights=torch.from_numpy(sample.weights)[None],
-            )
-        )
-    return batches
+def _metrics(batch: Batch, fused: Tensor) -> dict[str, float]:
+    scores = score(as_bytes(batch.visible), as_bytes(batch.infrared), as_bytes(fused), names=METRICS)
+    return {name: float(value) for name, value in scores.items() if value is not None}
 
 
-def save_strips(path: Path, strips: Sequence[Strip]) -> None:
-    """One PNG: a row for each pair, its pictures side by side, rows padded to one width."""
-    if not strips:
-        return
-    rows = [np.concatenate(strip, axis=1) for strip in strips]
-    width = max(row.shape[1] for row in rows)
-    padded = [np.pad(row, ((0, 4), (0, width - row.shape[1]), (0, 0))) for row in rows]
+def _row(objective: Objective, batch: Batch, fused: Tensor) -> list[NDArray[np.uint8]]:
+    pictures = [batch.visible, batch.infrared, fused]
+    if objective.distillation is not None:
+        pictures.insert(2, objective.distillation.teach(batch)[0])
+    return [as_bytes(picture) for picture in pictures]
+
+
+def as_bytes(image: Tensor) -> NDArray[np.uint8]:
+    """(H, W, 3) or (H, W) uint8 of a (1, C, H, W) tensor in 0..1, clamped and rounded."""
+    planes = (image[0].detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    return np.ascontiguousarray(planes[0] if len(planes) == 1 else planes.transpose(1, 2, 0))
+
+
+def save_strip(path: Path, rows: Sequence[Sequence[NDArray[np.uint8]]]) -> None:
+    """A white sheet with one row of pictures a pair."""
+    heights = [row[0].shape[0] for row in rows]
+    width = max(sum(picture.shape[1] + GAP for picture in row) - GAP for row in rows)
+    sheet = np.full((sum(heights) + GAP * (len(rows) - 1), width, 3), 255, dtype=np.uint8)
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        left = 0
+        for picture in row:
+            colour = picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
+            sheet[top : top + height, left : left + picture.shape[1]] = colour
+            left += picture.shape[1] + GAP
+        top += height + GAP
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
-        Image.fromarray(np.concatenate(padded)).save(temporary, compress_level=1)
-
-
-def gradient_shares(objective: Objective, batch: Batch) -> dict[str, float]:
-    """How much each term of the loss pulls: the norm of its gradient over the network, as shares that sum to 1.
-
-    A term whose share is near nothing does nothing, whatever its value.
-    """
-    parameters = [parameter for parameter in objective.network.parameters() if parameter.requires_grad]
-    terms = objective(batch)
-    norms = {}
-    for name, value in terms.items():
-        gradients = torch.autograd.grad(value.mean(), parameters, retain_graph=True, allow_unused=True)
-        norms[name] = _norm([gradient for gradient in gradients if gradient is not None])
-    total = sum(norms.values()) or 1.0
-    return {name: norm / total for name, norm in norms.items()}
-
-
-def _norm(gradients: Sequence[Tensor]) -> float:
-    return float(torch.stack([gradient.norm() for gradient in gradients]).norm()) if gradients else 0.0
-
-
-def _pixels(batch: Tensor) -> NDArray[np.uint8]:
-    array = np.rint(batch[0].clamp(0, 1).cpu().numpy() * 255).astype(np.uint8).transpose(1, 2, 0)
-    return np.repeat(array, 3, axis=2) if array.shape[2] == 1 else np.ascontiguousarray(array)
-
-
-def improved(now: Mapping[str, float], best: float | None) -> bool:
-    """Whether the validation loss is the lowest so far."""
-    return best is None or now["loss"] < best
+        Image.fromarray(sheet).save(temporary, compress_level=1)

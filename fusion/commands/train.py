@@ -7,95 +7,131 @@ from typing import Annotated
 
 import typer
 
-Datasets = Annotated[list[str] | None, typer.Option("--dataset", help="Data set whose store to read (stores/NAME).")]
-Stores = Annotated[list[str] | None, typer.Option("--store", help="A store: folder or URL. Repeat for several.")]
+Datasets = Annotated[list[str] | None, typer.Option("--dataset", help="A data set: its store is stores/NAME.")]
+Stores = Annotated[list[str] | None, typer.Option("--store", help="A store, folder or URL; several are mixed.")]
 RecipeName = Annotated[
-    str | None, typer.Option(help="A recipe by name or YAML file; default: the task's paper recipe.")
+    str | None,
+    typer.Option("--recipe", help="A recipe by name, or a YAML file. Default: the paper's for the store's task."),
 ]
-Changes = Annotated[list[str] | None, typer.Option("--set", help="key=value on top of the recipe.")]
-Out = Annotated[Path | None, typer.Option(help="The run's folder; default: runs/NAME-teacher or runs/NAME-student.")]
-Resume = Annotated[Path | None, typer.Option(help="Continue this run; nothing else is needed.")]
-Prior = Annotated[str | None, typer.Option(help="Which prior of the stores to train with.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value over the recipe; may be repeated.")]
+Out = Annotated[Path | None, typer.Option("--out", help="The run's folder. Default: runs/NAME-teacher or -student.")]
+Resume = Annotated[Path | None, typer.Option("--resume", help="Go on with a run; nothing else is needed.")]
+Prior = Annotated[str | None, typer.Option("--prior", help="Which prior of the store to use. Default: the recipe's.")]
+Reader = Annotated[str | None, typer.Option("--reader", help="indexed or stream. Default: the recipe's.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the network first (slow start, faster steps).")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already there.")]
+Minutes = Annotated[float, typer.Option("--minutes", help="Stop cleanly after so long, to be resumed. 0: never.")]
 
 
 def train_teacher(
     dataset: Datasets = None,
     store: Stores = None,
     recipe: RecipeName = None,
-    set: Changes = None,
-    prior: Prior = None,
+    settings: Settings = None,
     out: Out = None,
     resume: Resume = None,
+    prior: Prior = None,
+    reader: Reader = None,
+    compile_network: Compile = False,
+    minutes: Minutes = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train the text-guided teacher from a captioned store.
+    """Train a text-guided teacher from a store.
 
-    Example: fusioncli train-teacher --dataset msrs --recipe paper-ivf
+    Example: fusioncli train-teacher --dataset roadscene --recipe tiny
     """
-    _train("teacher", dataset, store, recipe, set, prior, out, resume, overwrite, None)
+    chosen = _settings(settings, prior, reader, compile_network)
+    if resume:
+        _resume("teacher", resume, settings, minutes)
+    else:
+        _start("teacher", dataset, store, recipe, chosen, out, None, minutes, overwrite)
 
 
 def distill(
     dataset: Datasets = None,
     store: Stores = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option("--teacher", help="Weights to learn from. Default: runs/NAME-teacher; none: no teacher."),
+    ] = None,
     recipe: RecipeName = None,
-    set: Changes = None,
-    prior: Prior = None,
+    settings: Settings = None,
     out: Out = None,
     resume: Resume = None,
+    prior: Prior = None,
+    reader: Reader = None,
+    compile_network: Compile = False,
+    minutes: Minutes = 0,
     overwrite: Overwrite = False,
-    teacher: Annotated[
-        str | None, typer.Option(help="The teacher's run or weights; default: runs/NAME-teacher.")
-    ] = None,
 ) -> None:
-    """Distil a student that needs no text from a trained teacher.
+    """Distil a student, which needs no text, from a teacher and the store.
 
-    Example: fusioncli distill --dataset msrs --recipe paper-ivf
+    Example: fusioncli distill --dataset roadscene --recipe tiny
     """
-    _train("student", dataset, store, recipe, set, prior, out, resume, overwrite, teacher)
+    chosen = _settings(settings, prior, reader, compile_network)
+    if resume:
+        _resume("student", resume, settings, minutes)
+    else:
+        _start("student", dataset, store, recipe, chosen, out, teacher, minutes, overwrite)
 
 
-def _train(
+def _settings(settings: list[str] | None, prior: str | None, reader: str | None, compile_network: bool) -> list[str]:
+    named = {"prior": prior, "reader": reader, "compile": "true" if compile_network else None}
+    return [*(settings or []), *(f"{key}={value}" for key, value in named.items() if value)]
+
+
+def _start(
     stage: str,
     datasets: list[str] | None,
     stores: list[str] | None,
     recipe: str | None,
-    changes: list[str] | None,
-    prior: str | None,
+    settings: list[str],
     out: Path | None,
-    resume: Path | None,
-    overwrite: bool,
     teacher: str | None,
+    minutes: float,
+    overwrite: bool,
 ) -> None:
     from fusion.recipe import load_recipe
-    from fusion.runs import RunPlan, begin_run, read_run
-    from fusion.training import train
-    from pipeline.console import note
+    from fusion.training import start_run
     from pipeline.errors import InputError
     from pipeline.store import Store
 
-    if resume is not None:
-        if datasets or stores or recipe or changes or out or teacher:
-            raise InputError("--resume takes everything from the run; give no other options with it")
-        train(read_run(resume), resume)
-        note(f"done: {resume}")
-        return
-    places = [*(stores or []), *(f"stores/{name}" for name in datasets or [])]
-    if not places:
-        raise InputError("name what to train on: --dataset NAME (reads stores/NAME) or --store DIR")
-    opened = [Store.open(place) for place in places]
-    name = "+".join(one.header.dataset for one in opened)
-    overrides = [*(changes or []), *([f"prior={prior}"] if prior else [])]
-    chosen = load_recipe(recipe or f"paper-{opened[0].header.task}", stage, overrides)
-    if stage == "student" and teacher is None and (chosen.feature or chosen.output):
-        default = Path("runs") / f"{name}-teacher"
-        if not (default / "config.json").exists():
-            raise InputError(f"no trained teacher at {default}; train one first, or name one with --teacher")
-        teacher = str(default)
-    run = out or Path("runs") / f"{name}-{stage}"
-    digests = tuple(one.digest() for one in opened)
-    plan = RunPlan(stage=stage, recipe=chosen, stores=tuple(places), store_digests=digests, teacher=teacher)
-    begin_run(run, plan, overwrite)
-    train(plan, run)
-    note(f"done: {run}")
+    locations = [*(stores or []), *(f"stores/{name}" for name in datasets or [])]
+    if not locations:
+        raise InputError("name what to train on: --dataset NAME (reads stores/NAME) or --store DIR; or --resume RUN")
+    headers = [Store.open(location).header for location in locations]
+    name = "+".join(header.dataset for header in headers)
+    resolved = load_recipe(recipe or f"paper-{headers[0].task}", stage, settings)
+    if stage == "student" and teacher != "none" and set(resolved.factors()) & {"features", "output"}:
+        teacher = teacher or f"runs/{name}-teacher"
+        if not Path(teacher).exists() and teacher.startswith("runs/"):
+            raise InputError(
+                f"{teacher}: no teacher there; train one with `fusioncli train-teacher`, or name it with --teacher"
+            )
+    else:
+        teacher = None
+    result = start_run(
+        resolved, locations, out or Path("runs") / f"{name}-{stage}", teacher, minutes=minutes, overwrite=overwrite
+    )
+    _report(result.run, result.step, resolved.steps)
+
+
+def _resume(stage: str, run: Path, settings: list[str] | None, minutes: float) -> None:
+    from fusion.recipe import change_recipe
+    from fusion.run import read_origin
+    from fusion.training import resume_run
+    from pipeline.errors import InputError
+
+    recipe = read_origin(run).recipe
+    if recipe.stage != stage:
+        other = "train-teacher" if recipe.stage == "teacher" else "distill"
+        raise InputError(f"{run}: a {recipe.stage}'s run; go on with `fusioncli {other} --resume {run}`")
+    result = resume_run(run, change_recipe(recipe, settings or []), minutes=minutes)
+    _report(result.run, result.step, recipe.steps)
+
+
+def _report(run: Path, step: int, steps: int) -> None:
+    from pipeline.console import answers
+
+    rest = "" if step >= steps else f"; go on with --resume {run}"
+    answers().print(f"{run}: step {step} of {steps}{rest}", markup=False, soft_wrap=True)

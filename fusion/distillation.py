@@ -1,0 +1,82 @@
+"""Learning from a teacher (Eq. 13–15): its decoder features through learnable 1×1 adapters, and its output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from fusion.network import FusionNetwork
+from fusion.reader import Batch
+from pipeline.errors import WeightsError
+
+
+class Distillation(nn.Module):
+    """The teacher, frozen and outside this module's parameters, and one adapter per decoder tap.
+
+    The adapters (teacher width to student width) are parameters: they belong in the optimiser and the checkpoints.
+    """
+
+    def __init__(self, teacher: nn.Module, student: nn.Module, *, features: bool) -> None:
+        super().__init__()
+        self._teacher = [teacher.eval().requires_grad_(False)]  # in a list: not a submodule, neither saved nor trained
+        self.adapters = nn.ModuleList()
+        if features:
+            if not isinstance(teacher, FusionNetwork) or not isinstance(student, FusionNetwork):
+                raise WeightsError("the loss term 'features' needs decoder taps in teacher and student")
+            self.adapters.extend(
+                nn.Conv2d(wide, narrow, 1) for wide, narrow in zip(teacher.tap_widths, student.tap_widths, strict=True)
+            )
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The frozen teacher."""
+        return self._teacher[0]
+
+    def forward(
+        self, batch: Batch, fused: Tensor, taps: list[Tensor], factors: Mapping[str, float]
+    ) -> dict[str, Tensor]:
+        """The terms ``features`` and ``output``, each (N,) times its factor; those without a factor are left out."""
+        goal, teacher_taps = self.teach(batch)
+        terms = {}
+        if "features" in factors:
+            adapted = [adapter(tap) for adapter, tap in zip(self.adapters, teacher_taps, strict=True)]
+            terms["features"] = factors["features"] * feature_distance(taps, adapted)
+        if "output" in factors:
+            terms["output"] = factors["output"] * (fused - goal.float()).abs().mean(dim=(1, 2, 3))
+        return terms
+
+    @torch.no_grad()
+    def teach(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """The teacher's fused image and its taps (none for a teacher without a decoder)."""
+        teacher = self.teacher
+        if isinstance(teacher, FusionNetwork):
+            text = batch.text if teacher.config.text_width else None
+            return teacher.forward_features(batch.visible, batch.infrared, text)
+        return teacher(batch.visible, batch.infrared), []
+
+
+def feature_distance(taps: list[Tensor], adapted: list[Tensor]) -> Tensor:
+    """(N,) mean over the taps of the L1 distance, relative to the mean magnitude of the adapted teacher tap.
+
+    Relative, because taps of different levels differ in scale, and so that adapters that shrink towards zero gain
+    nothing; the magnitude itself gets no gradient.
+    """
+    distances = []
+    for tap, goal in zip(taps, adapted, strict=True):
+        with torch.autocast(tap.device.type, enabled=False):
+            tap, goal = tap.float(), goal.float()
+            scale = goal.detach().abs().mean(dim=(1, 2, 3)) + 1e-6
+            distances.append((tap - goal).abs().mean(dim=(1, 2, 3)) / scale)
+    return torch.stack(distances).mean(dim=0)
+
+
+def check_text_width(teacher: nn.Module, store_width: int, store: str, source: str) -> None:
+    """Raise WeightsError when the teacher reads text embeddings of another width than the store holds."""
+    width = teacher.config.text_width if isinstance(teacher, FusionNetwork) else None
+    if width is not None and width != store_width:
+        raise WeightsError(
+            f"{source}: this teacher reads text embeddings of width {width}, but {store} holds width {store_width}; "
+            "distil from the store it was trained on, or caption again with the same embedder"
+        )
