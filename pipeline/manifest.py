@@ -13,6 +13,7 @@ import yaml
 from pipeline.errors import ManifestError, closest
 
 KNOWN_KEYS = frozenset({"title", "folder", "task", "modalities", "splits", "homepage", "terms", "citation"})
+SPLIT_KEYS = frozenset({"folders", "file", "stems", "expected"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +26,15 @@ class Modality:
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Where the images of a split lie, relative to the data set's folder, and which stems belong to it (None: all)."""
+    """Where the images of a split lie, relative to the data set's folder, and which stems belong to it.
+
+    ``members`` lists them, ``stems`` is a pattern such as ``train-*``; with neither, all files of the folders do.
+    """
 
     name: str
     folders: dict[str, str]
     members: frozenset[str] | None = None
+    stems: str | None = None
     expected: int | None = None
 
 
@@ -73,7 +78,10 @@ def load_manifest(name: str) -> Manifest:
 
 def parse_manifest(name: str, text: str) -> Manifest:
     """Build a manifest from YAML. Raises ManifestError naming the data set and the key."""
-    raw = yaml.safe_load(text)
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ManifestError(f"{name}: not valid YAML ({error})") from error
     if not isinstance(raw, dict):
         raise ManifestError(f"{name}: a manifest is a mapping of {', '.join(sorted(KNOWN_KEYS))}")
     for key in raw:
@@ -81,7 +89,8 @@ def parse_manifest(name: str, text: str) -> Manifest:
             raise ManifestError(f"{name}: unknown key {key!r}{closest(str(key), KNOWN_KEYS)}")
     for key in KNOWN_KEYS - raw.keys():
         raise ManifestError(f"{name}: the key {key!r} is missing")
-    first, second = (Modality(name=str(entry["name"]), channels=int(entry["channels"])) for entry in raw["modalities"])
+    first, second = _modalities(name, raw["modalities"])
+    _check_splits(name, raw["splits"], (first.name, second.name))
     files = {key: _inside(name, str(entry["file"])) for key, entry in raw["splits"].items() if "file" in entry}
     texts = {file: _split_text(file) for file in sorted(set(files.values()))}
     splits = {key: _split(name, key, entry, texts) for key, entry in raw["splits"].items()}
@@ -123,10 +132,35 @@ def members_digest(members: dict[str, list[str]]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def _modalities(name: str, raw: object) -> tuple[Modality, Modality]:
+    if not isinstance(raw, list) or len(raw) != 2:
+        raise ManifestError(f"{name}: 'modalities' must list two, each with 'name' and 'channels'")
+    found = []
+    for entry in raw:
+        if not isinstance(entry, dict) or set(entry) != {"name", "channels"} or entry["channels"] not in (1, 3):
+            raise ManifestError(f"{name}: a modality has a 'name' and 'channels' of 1 or 3, found {entry!r}")
+        found.append(Modality(name=str(entry["name"]), channels=entry["channels"]))
+    return found[0], found[1]
+
+
+def _check_splits(name: str, raw: object, modalities: tuple[str, str]) -> None:
+    if not isinstance(raw, dict) or not raw:
+        raise ManifestError(f"{name}: 'splits' must map each split's name to its folders")
+    for key, entry in raw.items():
+        where = f"{name}: split {key!r}"
+        if not isinstance(entry, dict) or not isinstance(entry.get("folders"), dict):
+            raise ManifestError(f"{where}: expected a mapping with 'folders'")
+        for word in entry:
+            if word not in SPLIT_KEYS:
+                raise ManifestError(f"{where}: unknown key {word!r}{closest(str(word), SPLIT_KEYS)}")
+        if set(entry["folders"]) != set(modalities):
+            raise ManifestError(f"{where}: 'folders' must name one for each of {modalities[0]} and {modalities[1]}")
+
+
 def _split(name: str, key: str, entry: dict[str, Any], texts: dict[str, str]) -> Split:
     folders = {modality: _inside(name, str(folder)) for modality, folder in entry["folders"].items()}
     if "file" not in entry:
-        return Split(name=key, folders=folders, expected=entry.get("expected"))
+        return Split(name=key, folders=folders, stems=entry.get("stems"), expected=entry.get("expected"))
     raw = yaml.safe_load(texts[str(entry["file"])])
     members: dict[str, list[str]] = {split: [str(stem) for stem in raw[split]] for split in ("train", "test")}
     if members_digest(members) != raw["sha256"]:

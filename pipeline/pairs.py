@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pipeline.errors import InputError, PairingError
@@ -48,14 +49,14 @@ def find_pairs(manifest: Manifest, root: Path, splits: Collection[str] | None = 
         if name not in manifest.splits:
             raise InputError(f"{manifest.name} has no split {name!r}; it has {', '.join(manifest.splits)}")
     home = root / manifest.folder
-    known: dict[tuple[str, ...], set[str]] = {}
+    sharing: dict[tuple[str, ...], list[Split]] = {}
     for split in manifest.splits.values():
-        known.setdefault(tuple(split.folders.values()), set()).update(split.members or ())
+        sharing.setdefault(tuple(split.folders.values()), []).append(split)
     found: list[tuple[str, str, Path, Path]] = []
     for split in manifest.splits.values():
         if splits is not None and split.name not in splits:
             continue
-        stems = _split_stems(manifest, home, split, known[tuple(split.folders.values())])
+        stems = _split_stems(manifest, home, split, sharing[tuple(split.folders.values())])
         found += [(split.name, stem, first, second) for stem, (first, second) in stems.items()]
     return _with_keys(found)
 
@@ -122,18 +123,22 @@ def shown(items: Iterable[object]) -> str:
     return ", ".join(listed[:SHOWN]) + more
 
 
-def _split_stems(manifest: Manifest, home: Path, split: Split, known: set[str]) -> dict[str, tuple[Path, Path]]:
+def _split_stems(manifest: Manifest, home: Path, split: Split, sharing: list[Split]) -> dict[str, tuple[Path, Path]]:
     first, second = (home / split.folders[name] for name in manifest.names)
     stems = _match(images_in(first), images_in(second), first, second)
-    if split.members is None:
-        return stems
-    strays = sorted(stems.keys() - known)
+    strays = [stems[stem][0] for stem in stems if not any(_belongs(stem, other) for other in sharing)]
     if strays:
-        raise PairingError(f"{first}: not in any split of {manifest.name}: {shown(strays)}; move them elsewhere")
-    missing = sorted(split.members - stems.keys())
+        raise PairingError(f"not in any split of {manifest.name}: {shown(strays)}; move them elsewhere")
+    missing = sorted((split.members or frozenset()) - stems.keys())
     if missing:
         raise PairingError(f"{first}: the {split.name} split of {manifest.name} lacks {shown(missing)}")
-    return {stem: files for stem, files in stems.items() if stem in split.members}
+    return {stem: files for stem, files in stems.items() if _belongs(stem, split)}
+
+
+def _belongs(stem: str, split: Split) -> bool:
+    if split.members is not None:
+        return stem in split.members
+    return split.stems is None or fnmatchcase(stem, split.stems)
 
 
 def _match(
