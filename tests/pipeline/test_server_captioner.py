@@ -1,0 +1,141 @@
+"""The server captioner against a real HTTP server that fails on purpose."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.captioners.base import CaptionRequest
+from pipeline.captioners.server import EndpointsGone, ServerCaptioner, ServerSettings
+from pipeline.images import Picture
+from pipeline.tasks import load_task
+
+TASK = load_task("ivf")
+ANSWER = {
+    "scene": "a street",
+    "visible": [{"type": "low_light", "severity": "severe", "description": "dark"}],
+    "infrared": [{"type": "clean", "severity": "none", "description": ""}],
+}
+Reply = Callable[[int, dict[str, Any]], tuple[int, str]]
+
+
+def completion(text: str, reason: str = "stop") -> str:
+    choice = {"message": {"role": "assistant", "content": text}, "finish_reason": reason}
+    return json.dumps({"choices": [choice], "usage": {"completion_tokens": 7}})
+
+
+class Server:
+    """Counts its requests and answers as ``reply`` says."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.running = self.most = 0
+        lock, outer = threading.Lock(), self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with lock:
+                    outer.bodies.append(body)
+                    number = len(outer.bodies)
+                    outer.running += 1
+                    outer.most = max(outer.most, outer.running)
+                status, content = reply(number, body)
+                with lock:
+                    outer.running -= 1
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(content.encode())
+
+            def log_message(self, *_: object) -> None: ...
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Reply], Server]]:
+    servers: list[Server] = []
+
+    def start(reply: Reply) -> Server:
+        servers.append(Server(reply))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.http.shutdown()
+
+
+def requests(number: int) -> list[CaptionRequest]:
+    picture = Picture(pixels=np.full((32, 40), 90, dtype=np.uint8))
+    return [CaptionRequest(key=f"k{n}", pair_id=str(n), first=picture, second=picture) for n in range(number)]
+
+
+def captioner(*urls: str, **settings: Any) -> ServerCaptioner:
+    return ServerCaptioner(TASK, TASK.modalities, ServerSettings(urls=urls, model="m", backoff=0.001, **settings))
+
+
+def test_a_request_shows_both_images_labelled_and_asks_for_the_tasks_schema(serve: Callable[[Reply], Server]) -> None:
+    server = serve(lambda number, body: (200, completion(json.dumps(ANSWER))))
+    (caption,) = captioner(server.url).caption(requests(1))
+    assert [event.type for event in caption.events] == ["low_light", "clean"]
+    assert caption.tokens == 7 and caption.finish_reason == "stop"
+    (body,) = server.bodies
+    parts = body["messages"][0]["content"]
+    assert [part["type"] for part in parts] == ["text", "image_url", "text", "image_url", "text"]
+    assert "visible" in parts[0]["text"] and "infrared" in parts[2]["text"]
+    assert body["response_format"]["json_schema"]["schema"] == TASK.schema()
+
+
+def test_busy_and_broken_answers_are_tried_again(serve: Callable[[Reply], Server]) -> None:
+    server = serve(
+        lambda number, body: (
+            (200, completion(json.dumps(ANSWER))) if number > 3 else ((429, 500, 503)[number - 1], "busy")
+        )
+    )
+    (caption,) = captioner(server.url).caption(requests(1))
+    assert caption.error_kind is None and len(server.bodies) == 4
+
+
+def test_a_refusal_is_a_failed_row_with_its_reason_and_is_not_repeated(serve: Callable[[Reply], Server]) -> None:
+    server = serve(lambda number, body: (400, "image too large"))
+    (caption,) = captioner(server.url).caption(requests(1))
+    assert caption.error_kind == "refused" and "image too large" in str(caption.error)
+    assert len(server.bodies) == 1
+
+
+def test_nonsense_is_a_failed_row(serve: Callable[[Reply], Server]) -> None:
+    server = serve(lambda number, body: (200, "<html>" if number == 1 else completion("I see a cat", "length")))
+    first, second = captioner(server.url, concurrency=1).caption(requests(2))
+    assert first.error_kind == "server"
+    assert second.error_kind == "unparsable" and second.raw == "I see a cat"
+
+
+def test_order_is_kept_and_concurrency_bounded_over_several_endpoints(serve: Callable[[Reply], Server]) -> None:
+    def slow(number: int, body: dict[str, Any]) -> tuple[int, str]:
+        threading.Event().wait(0.02)
+        return 200, completion(json.dumps(ANSWER))
+
+    servers = serve(slow), serve(slow)
+    captions = captioner(*(server.url for server in servers), concurrency=3).caption(requests(24))
+    assert len(captions) == 24 and all(caption.error_kind is None for caption in captions)
+    assert all(server.bodies for server in servers)
+    assert max(server.most for server in servers) <= 3
+
+
+def test_a_dead_endpoint_is_left_for_a_living_one(serve: Callable[[Reply], Server]) -> None:
+    alive = serve(lambda number, body: (200, completion(json.dumps(ANSWER))))
+    captions = captioner("http://127.0.0.1:9/v1", alive.url, breaker=2, concurrency=2).caption(requests(12))
+    assert all(caption.error_kind is None for caption in captions)
+
+
+def test_when_all_endpoints_are_gone_the_run_stops_and_says_so() -> None:
+    with pytest.raises(EndpointsGone, match="finished shards are kept"):
+        captioner("http://127.0.0.1:9/v1", breaker=3, attempts=10).caption(requests(4))
