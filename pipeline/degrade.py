@@ -79,7 +79,7 @@ def stripes(rng: np.random.Generator, image: Image, severity: str) -> Image:
     sigma = _strength(severity, 0.035, 0.065, 0.11)
     along_rows = rng.random() < 0.25
     count = image.shape[0] if along_rows else image.shape[1]
-    offsets = rng.standard_normal(count, dtype=np.float32) * np.float32(sigma)
+    offsets: Image = rng.standard_normal((count,), dtype=np.float32) * np.float32(sigma)
     if severity == "severe":
         dead = rng.choice(count, size=max(1, count // 80), replace=False)
         offsets[dead] = rng.choice(np.array([-0.6, 0.6], dtype=np.float32), size=dead.size)

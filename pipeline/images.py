@@ -90,7 +90,7 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> Picture:
             upright = ImageOps.exif_transpose(image)
         except (OSError, SyntaxError, ValueError) as error:
             raise ImageError(f"{label}: the image is damaged or cut short ({error})") from error
-        return _picture(upright)
+        return _picture(upright, label)
 
 
 class _Opened:
@@ -134,13 +134,13 @@ class _Opened:
         self.image.close()
 
 
-def _picture(image: Image.Image) -> Picture:
+def _picture(image: Image.Image, label: str) -> Picture:
     if image.mode in SIXTEEN_BIT_MODES:
         return Picture(pixels=np.asarray(image).clip(0, 65535).astype(np.uint16))
     if image.mode in ("1", "L"):
         return Picture(pixels=np.asarray(image.convert("L")))
     if image.mode == "F":
-        raise ImageError("floating-point images have no agreed range; save it as 8- or 16-bit")
+        raise ImageError(f"{label}: floating-point images have no agreed range; save it as 8- or 16-bit")
     if image.mode in ("LA", "La"):
         grey, alpha = image.convert("LA").split()
         return Picture(pixels=np.asarray(grey), alpha=np.asarray(alpha))

@@ -7,17 +7,18 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from pipeline.errors import InputError, PairingError
+from pipeline.errors import ImageError, InputError, PairingError
 from pipeline.images import EXTENSIONS, Picture, probe_image, read_image
 from pipeline.manifest import Manifest, Split
 
 SHOWN = 5  # how many offending paths a message lists before it counts the rest
 UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+SMALLEST = 8  # pixels a side: the networks' three halvings
 LONGEST_KEY = 72  # with modality and suffix it fits a tar header
 
 
@@ -88,8 +89,7 @@ def images_in(folder: Path) -> dict[str, Path]:
 def read_pair(pair: Pair, channels: tuple[int, int] = (3, 1)) -> tuple[Picture, Picture]:
     """Decode both images. Raises ImageError; PairingError for different sizes or modalities in the wrong order."""
     first, second = read_image(pair.first), read_image(pair.second)
-    if first.size != second.size:
-        raise PairingError(_size_message(pair, first.size, second.size))
+    _check_sizes(pair, first.size, second.size)
     for path, picture, wanted in ((pair.first, first, channels[0]), (pair.second, second, channels[1])):
         if wanted == 1 and not picture.is_grey():
             raise PairingError(
@@ -102,9 +102,18 @@ def pair_size(pair: Pair) -> tuple[int, int]:
     """Height and width from the headers alone. Raises ImageError, or PairingError when they differ."""
     first, second = probe_image(pair.first), probe_image(pair.second)
     sizes = (first.height, first.width), (second.height, second.width)
-    if sizes[0] != sizes[1]:
-        raise PairingError(_size_message(pair, *sizes))
+    _check_sizes(pair, *sizes)
     return sizes[0]
+
+
+def check_order(pairs: Sequence[Pair], channels: tuple[int, int] = (3, 1), sample: int = 3) -> None:
+    """Decode a few pairs, spread over all, so that swapped folders are found before any work is done.
+
+    Raises PairingError or ImageError as ``read_pair`` does.
+    """
+    step = max(1, len(pairs) // sample)
+    for pair in pairs[::step][:sample]:
+        read_pair(pair, channels)
 
 
 def safe_key(stem: str) -> str:
@@ -168,8 +177,13 @@ def _stem(path: Path) -> str:
     return unicodedata.normalize("NFC", path.stem)
 
 
-def _size_message(pair: Pair, first: tuple[int, int], second: tuple[int, int]) -> str:
-    return (
-        f"{pair.first} is {first[1]} x {first[0]} pixels, {pair.second} is {second[1]} x {second[0]}: the two images of "
-        "a pair must be aligned and of one size"
-    )
+def _check_sizes(pair: Pair, first: tuple[int, int], second: tuple[int, int]) -> None:
+    if first != second:
+        raise PairingError(
+            f"{pair.first} is {first[1]} x {first[0]} pixels, {pair.second} is {second[1]} x {second[0]}: the two images "
+            "of a pair must be aligned and of one size"
+        )
+    if min(first) < SMALLEST:
+        raise ImageError(
+            f"{pair.first}: {first[1]} x {first[0]} pixels is too small; {SMALLEST} x {SMALLEST} is the least"
+        )
