@@ -69,7 +69,7 @@ def as_planes(image: Bytes, channels: int) -> Floats:
     """(channels, h, w) float32 in 0..1 of an (h, w) or (h, w, 3) image; grey is repeated."""
     unit = image.astype(np.float32) / np.float32(255)
     planes = unit[None] if unit.ndim == 2 else unit.transpose(2, 0, 1)
-    return np.ascontiguousarray(np.broadcast_to(planes, (channels, *planes.shape[1:])))
+    return np.array(np.broadcast_to(planes, (channels, *planes.shape[1:])), order="C")
 
 
 def _at_least(image: Bytes, side: int) -> Bytes:
