@@ -11,11 +11,15 @@ from typing import Annotated
 
 import typer
 
+from fusion.commands.bench import bench
 from fusion.commands.doctor import doctor
 from fusion.commands.fuse import fuse
 from fusion.commands.nets import nets
 from fusion.commands.score import score
 from fusion.commands.train import distill, train_teacher
+from pipeline.commands.caption import caption
+from pipeline.commands.data import data
+from pipeline.commands.store import store_app
 
 app = typer.Typer(
     name="fusioncli",
@@ -39,6 +43,10 @@ def options(
 
 
 app.command()(doctor)
+app.command()(caption)
+app.add_typer(data)
+app.add_typer(store_app, name="store")
+app.command()(bench)
 app.command()(nets)
 app.command()(fuse)
 app.command()(train_teacher)

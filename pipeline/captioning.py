@@ -166,7 +166,9 @@ def _choose(options: CaptionOptions) -> tuple[str, str, str, str | None]:
         if len(store.finished(DEFAULT_PRIOR)) == store.header.shards:
             name = options.prior or f"{DEFAULT_PRIOR}-{embedder}"
             if name == DEFAULT_PRIOR:
-                raise InputError(f"--prior {name}: it is finished and never changed; choose another name for the new one")
+                raise InputError(
+                    f"--prior {name}: it is finished and never changed; choose another name for the new one"
+                )
             note(f"embedding the frozen captions of prior {DEFAULT_PRIOR!r} with {embedder} into prior {name!r}")
             return str(before["captioner"]["name"]), embedder, name, DEFAULT_PRIOR
     return options.captioner or DEFAULT_CAPTIONER, embedder, prior, None

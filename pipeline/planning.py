@@ -95,7 +95,9 @@ def _check_data(store: Store, pairs: Sequence[Pair], root: Path) -> None:
             _check_file(store, path, root, stored, size, sha256, since)
 
 
-_ADVICE = "the data changed since the plan was made: restore it, or give the new one a place of its own with --store DIR"
+_ADVICE = (
+    "the data changed since the plan was made: restore it, or give the new one a place of its own with --store DIR"
+)
 
 
 def _check_file(store: Store, path: Path, root: Path, stored: str, size: int, sha256: str, since: float) -> None:
@@ -109,4 +111,3 @@ def _check_file(store: Store, path: Path, root: Path, stored: str, size: int, sh
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if found != sha256:
             raise FingerprintMismatch(f"{path}: sha256 was {sha256[:16]}…, now {found[:16]}…; {_ADVICE}")
-

@@ -1,0 +1,80 @@
+"""The command that runs stage one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def caption(
+    dataset: Annotated[str | None, typer.Option(help="A data set that `fusioncli data list` knows.")] = None,
+    pairs: Annotated[
+        tuple[Path, Path] | None, typer.Option(metavar="VIS_DIR IR_DIR", help="Any two folders, paired by file stem.")
+    ] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Only this split; may be repeated. Default: all.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Data root. Default: FUSIONCLI_DATA, else data/.")] = None,
+    store: Annotated[str | None, typer.Option(help="Folder or URL of the store. Default: stores/<dataset>.")] = None,
+    prior: Annotated[str | None, typer.Option(help="Name of the prior. Default: text.")] = None,
+    captioner: Annotated[
+        str | None, typer.Option(help="vllm (default), server, transformers, measured or import.")
+    ] = None,
+    embedder: Annotated[
+        str | None, typer.Option(help="clip (default) or hashing. Alone, on a finished store: embed its captions anew.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model id or folder of the captioner.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Revision of that model.")] = None,
+    url: Annotated[list[str] | None, typer.Option(help="Endpoint for --captioner server; may be repeated.")] = None,
+    from_: Annotated[
+        Path | None, typer.Option("--from", help="Folder of <stem>.txt or .json files for --captioner import.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another setting of the captioner.")
+    ] = None,
+    embedder_set: Annotated[
+        list[str] | None, typer.Option("--embedder-set", metavar="KEY=VALUE", help="A setting of the embedder.")
+    ] = None,
+    runner: Annotated[str, typer.Option(help="local or ray.")] = "local",
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one a core (measured) or one a GPU.")] = 0,
+    rank: Annotated[int | None, typer.Option(help="Of a job array. Default: SLURM_ARRAY_TASK_ID, else 0.")] = None,
+    world_size: Annotated[int | None, typer.Option(help="Default: SLURM_ARRAY_TASK_COUNT, else 1.")] = None,
+    shard_size: Annotated[int | None, typer.Option(help="Pairs a shard. Default: 128.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Plan only the first N pairs.")] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try failed pairs again, and only those.")
+    ] = False,
+    max_failed: Annotated[str, typer.Option(help="More failures than this share (1%) or number: exit code 3.")] = "1%",
+    json: Annotated[str | None, typer.Option(metavar="FILE", help="Write the summary as JSON (- for stdout).")] = None,
+) -> None:
+    """Caption, embed, weigh and pack every pair into a store. Resumes where it stopped.
+
+    Example: fusioncli caption --dataset roadscene --captioner measured --embedder hashing
+    """
+    from pipeline.captioning import CaptionOptions, caption_pairs
+    from pipeline.settings import split_settings
+    from pipeline.sources import default_store, find_source
+    from pipeline.summary import show_summary
+
+    settings = split_settings(set_ or ())
+    named = {"model": model, "revision": revision, "urls": ",".join(url or ()), "folder": str(from_) if from_ else None}
+    settings.update({key: value for key, value in named.items() if value})
+    source = find_source(dataset, pairs, split, root, store)
+    options = CaptionOptions(
+        store=store or default_store(source),
+        prior=prior,
+        captioner=captioner,
+        embedder=embedder,
+        captioner_settings=settings,
+        embedder_settings=split_settings(embedder_set or (), "--embedder-set"),
+        runner=runner,
+        workers=workers,
+        rank=int(os.environ.get("SLURM_ARRAY_TASK_ID", "0")) if rank is None else rank,
+        world_size=int(os.environ.get("SLURM_ARRAY_TASK_COUNT", "1")) if world_size is None else world_size,
+        shard_size=shard_size,
+        limit=limit,
+        retry_failed=retry_failed,
+        max_failed=max_failed,
+    )
+    show_summary(caption_pairs(options, source), json)

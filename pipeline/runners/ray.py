@@ -1,0 +1,50 @@
+"""Workers on a Ray cluster: one actor each, every one taking shards by claim as local processes do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.errors import FusionError, MissingPackage
+from pipeline.job import JobSpec, Progress, Report
+from pipeline.runners.local import WorkerFailed, work
+
+
+def run(spec: JobSpec, shards: Sequence[int], workers: int, report: Report) -> None:
+    """Finish ``shards`` on the cluster that RAY_ADDRESS names, else on a local one started for this run.
+
+    The store must be a place that every node reaches. Raises MissingPackage without Ray, WorkerFailed when a task dies.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise MissingPackage("--runner ray needs Ray: pip install 'fusioncli[ray]'; or use --runner local") from error
+    started_here = not ray.is_initialized()
+    if started_here:
+        ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+    count = max(1, min(workers, len(shards)))
+    gpus = 1 if spec.captioner in ("vllm", "transformers") and ray.cluster_resources().get("GPU") else 0
+    finish = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(_work)
+    try:
+        pending = [finish.remote(spec, list(shards), rank, count) for rank in range(count)]
+        while pending:
+            ready, pending = ray.wait(pending, num_returns=1)
+            outcome = ray.get(ready[0])
+            if isinstance(outcome, FusionError):
+                raise outcome
+            for step in outcome:
+                report(step)
+    except ray.exceptions.RayError as error:
+        raise WorkerFailed(f"a Ray task died: {str(error).splitlines()[0]}; run the same command again") from error
+    finally:
+        if started_here:
+            ray.shutdown()
+
+
+def _work(spec: JobSpec, shards: list[int], rank: int, world: int) -> Any:
+    steps: list[Progress] = []
+    try:
+        work(spec, shards, rank, world, steps.append)
+    except FusionError as error:
+        return error
+    return steps
