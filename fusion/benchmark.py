@@ -8,7 +8,6 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -28,6 +27,7 @@ from fusion.methods import (
 from fusion.metrics.triples import Sources
 from fusion.results import Cost, DatasetResult
 from fusion.score import Scores, convention_named, known_names, prepare, score_fused
+from fusion.score_cache import code_digest
 from pipeline.atomic import atomic_path, write_text
 from pipeline.console import note, progress
 from pipeline.errors import InputError
@@ -219,7 +219,7 @@ class ScoreMemory:
 
     def of(self, fused: Pixels) -> Scores:
         """Scores of one fused image."""
-        seed = f"{self.digest} {self.convention} {' '.join(self.metrics)} {metrics_digest()} {fused.shape}"
+        seed = f"{self.digest} {self.convention} {' '.join(self.metrics)} {code_digest()} {fused.shape}"
         key = hashlib.sha256(seed.encode() + fused.tobytes()).hexdigest()
         if key not in self.known:
             if self.prepared is None:
@@ -233,14 +233,6 @@ class ScoreMemory:
         """Keep what this run asked for and drop the rest."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.path, json.dumps(self.fresh, allow_nan=False))
-
-
-@cache
-def metrics_digest() -> str:
-    """SHA-256 over the metrics' own code: scores of another version are never taken for this one's."""
-    folder = Path(__file__).parent
-    files = [*sorted((folder / "metrics").rglob("*.py")), folder / "score.py"]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def measure_costs(methods: Sequence[Method], cache_file: Path) -> dict[str, Cost | None]:

@@ -51,7 +51,7 @@ def eight_bit(picture: Picture) -> Pixels:
 def as_batch(pixels: Pixels) -> Tensor:
     """(1, 1 or 3, H, W) float32 of 0..1."""
     planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    return torch.from_numpy(np.ascontiguousarray(planes)).float().div(255)[None]
+    return torch.from_numpy(np.array(planes, order="C")).float().div(255)[None]
 
 
 def as_pixels(batch: Tensor) -> Pixels:

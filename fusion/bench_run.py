@@ -1,0 +1,137 @@
+"""A whole benchmark: data sets, methods, scores, and the files that come out of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fusion.benchmark import BenchSet, channels, fuse_once, machine, methods_for, pairs_to_score, run_bench
+from fusion.methods import eight_bit, grey_bytes
+from fusion.report.gallery import Shot, choose
+from fusion.report.page import write_page
+from fusion.results import BenchResult, DatasetResult
+from fusion.tables import csv_table, latex_table, markdown_table
+from pipeline.atomic import write_text
+from pipeline.errors import InputError
+from pipeline.manifest import load_manifest
+from pipeline.pairs import data_root, find_pairs, read_pair
+
+MOST_SHOTS = 12  # pairs in the gallery, over all data sets
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """What ``fusioncli bench`` was asked for."""
+
+    datasets: tuple[str, ...]
+    root: Path | None = None
+    methods: Mapping[str, str] = field(default_factory=dict)
+    out: Path = Path("bench")
+    split: str | None = None
+    limit: int | None = None
+    convention: str = "standard"
+    metrics: tuple[str, ...] | None = None
+    device: str | None = None
+    runs: Path = Path("runs")
+    stores: Path = Path("stores")
+    allow_missing: bool = False
+    cost: bool = True
+    command: str = "fusioncli bench"
+
+
+def run_all(options: BenchOptions) -> BenchResult:
+    """Score everything, write the page and the tables under ``options.out``, and return the result."""
+    sets = bench_sets(options)
+    device = options.device or default_device()
+    make_folder(options.out)
+    found = [
+        run_bench(
+            one,
+            out=options.out,
+            convention=options.convention,
+            names=options.metrics,
+            with_cost=options.cost,
+            device=device,
+        )
+        for one in sets
+    ]
+    result = BenchResult(datasets=tuple(found), machine=machine(), command=options.command)
+    write_tables(result, options.out)
+    most = max(4, MOST_SHOTS // len(sets))
+    shots = [
+        shot for one, scores in zip(sets, found, strict=True) for shot in take_shots(one, scores, options.out, most)
+    ]
+    title = "Fusion benchmark: " + ", ".join(one.manifest.title for one in sets)
+    write_page(options.out / "index.html", result, shots, title=title)
+    return result
+
+
+def bench_sets(options: BenchOptions) -> list[BenchSet]:
+    """Pairs and methods of every data set; all input is checked here, before anything is computed."""
+    from fusion.score import convention_named, known_names
+
+    known_names(convention_named(options.convention), options.metrics)
+    root = data_root(options.root)
+    device = options.device or default_device()
+    sets = []
+    for name in options.datasets:
+        manifest = load_manifest(name)
+        split, pairs = pairs_to_score(manifest, root, options.split, options.limit)
+        known = frozenset(pair.stem for pair in find_pairs(manifest, root)) if options.methods else frozenset()
+        methods = methods_for(
+            name,
+            pairs,
+            dict(options.methods),
+            runs=options.runs,
+            stores=options.stores,
+            device=device,
+            allow_missing=options.allow_missing,
+            known=known,
+        )
+        sets.append(BenchSet(manifest=manifest, split=split, pairs=tuple(pairs), methods=tuple(methods)))
+    return sets
+
+
+def default_device() -> str:
+    """The GPU if there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def make_folder(folder: Path) -> None:
+    """Create ``folder``; InputError when a file is in its way."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: a file where a folder for the results was expected; choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def write_tables(result: BenchResult, out: Path) -> None:
+    """bench.json, images.csv, table.md and table.tex."""
+    write_text(out / "bench.json", json.dumps(result.as_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(out / "images.csv", csv_table(result.datasets))
+    write_text(out / "table.md", "\n".join(markdown_table(dataset) for dataset in result.datasets))
+    write_text(out / "table.tex", "\n".join(latex_table(dataset) for dataset in result.datasets))
+
+
+def take_shots(
+    bench: BenchSet, result: DatasetResult, out: Path, most: int, notes: Mapping[str, Sequence[str]] | None = None
+) -> list[Shot]:
+    """The chosen pairs with every method's picture; what networks made is read back from ``out``."""
+    by_key = {pair.key: pair for pair in bench.pairs}
+    shots = []
+    for key, why in choose(result, most).items():
+        pair = by_key[key]
+        visible, infrared = read_pair(pair, channels(bench.manifest))
+        pictures = {"visible": eight_bit(visible), "infrared": grey_bytes(infrared)}
+        for method in bench.methods:
+            name = method.card.name
+            if name not in pictures:
+                fused = fuse_once(method, pair, visible, infrared, out / "fused" / bench.manifest.name)
+                if fused is not None:
+                    pictures[name] = fused
+        noted = tuple((notes or {}).get(key, ()))
+        shots.append(Shot(dataset=result.name, key=key, why=tuple(why), pictures=pictures, notes=noted))
+    return shots

@@ -1,0 +1,79 @@
+"""``fusioncli bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def bench(
+    dataset: Annotated[list[str] | None, typer.Option(help="Data set to score; repeat it for several.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Data root; else FUSIONCLI_DATA, else data/.")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=PATH: a run, weights (folder, shipped name, Hub id) or a folder of fused images."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the page, the tables and the fused images.")] = Path("bench"),
+    split: Annotated[str | None, typer.Option(help="Split to score; else test where there is one, else all.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Score only N evenly spaced pairs.")] = None,
+    convention: Annotated[str, typer.Option(help="How the metrics count; see `fusioncli score --help`.")] = "standard",
+    metrics: Annotated[str | None, typer.Option(help="Metrics by name, with commas between.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; else the GPU if there is one.")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of runs, searched when no method is given.")] = Path("runs"),
+    stores: Annotated[Path, typer.Option(help="Folder of stores, where teachers find their text.")] = Path("stores"),
+    allow_missing: Annotated[bool, typer.Option(help="Score incomplete folders; every table counts the gap.")] = False,
+    cost: Annotated[bool, typer.Option(help="Measure parameters, FLOPs, latency and memory.")] = True,
+    json: Annotated[
+        str | None, typer.Option(help="Write the result as JSON to this file (- is standard output).")
+    ] = None,
+) -> None:
+    """Score methods on data sets: tables with intervals and tests, and one HTML page with the pictures.
+
+    Without --method it takes the data set's own runs and the shipped weights. Classical baselines are always there.
+
+    Example: fusioncli bench --dataset roadscene --method ours=runs/roadscene-student --method rival=folder/of/images
+    """
+    import shlex
+    import sys
+
+    from fusion.bench_run import BenchOptions, run_all
+    from fusion.tables import console_table
+    from pipeline.console import emit_json, note, show_table
+    from pipeline.errors import InputError
+
+    if not dataset:
+        raise InputError("no --dataset given; `fusioncli data list` names them, for example --dataset roadscene")
+    given: dict[str, str] = {}
+    for entry in method or []:
+        name, equals, source = entry.partition("=")
+        if not equals or not name or not source:
+            raise InputError(f"--method {entry}: expected NAME=PATH, for example ours=runs/{dataset[0]}-student")
+        if name in given:
+            raise InputError(f"--method {name} is given twice; every method needs a name of its own")
+        given[name] = source
+    result = run_all(
+        BenchOptions(
+            datasets=tuple(dict.fromkeys(dataset)),
+            root=root,
+            methods=given,
+            out=out,
+            split=split,
+            limit=limit,
+            convention=convention,
+            metrics=tuple(metrics.split(",")) if metrics else None,
+            device=device,
+            runs=runs,
+            stores=stores,
+            allow_missing=allow_missing,
+            cost=cost,
+            command=shlex.join(["fusioncli", *sys.argv[1:]]),
+        )
+    )
+    if json is not None:
+        emit_json(result.as_json(), json)
+    if json != "-":
+        for one in result.datasets:
+            show_table(*console_table(one))
+    note(f"page: {out / 'index.html'}; tables: table.md, table.tex, images.csv, bench.json beside it")
