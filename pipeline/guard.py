@@ -30,7 +30,7 @@ def picture_hash(picture: Picture) -> str:
     ):
         pixels = pixels[:, :, 0]
     digest = hashlib.sha256(f"{pixels.shape} {pixels.dtype.newbyteorder('<').str} ".encode())
-    digest.update(np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<")))
+    digest.update(np.ascontiguousarray(pixels).astype(pixels.dtype.newbyteorder("<"), copy=False).data)
     return digest.hexdigest()
 
 

@@ -36,6 +36,8 @@ class Split:
     members: frozenset[str] | None = None
     stems: str | None = None
     expected: int | None = None
+    file: str | None = None  # the split file that lists the members, and the sha256 over its stems
+    digest: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,24 @@ class Manifest:
     def names(self) -> tuple[str, str]:
         """The names of the two modalities."""
         return self.modalities[0].name, self.modalities[1].name
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON: all that the manifest says, members as a count."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "folder": self.folder,
+            "task": self.task,
+            "modalities": [{"name": entry.name, "channels": entry.channels} for entry in self.modalities],
+            "splits": {
+                split.name: {"folders": split.folders, "expected": split.expected, "file": split.file}
+                for split in self.splits.values()
+            },
+            "homepage": self.homepage,
+            "terms": self.terms,
+            "citation": self.citation,
+            "digest": self.digest,
+        }
 
 
 def manifest_names() -> list[str]:
@@ -167,7 +187,14 @@ def _split(name: str, key: str, entry: dict[str, Any], texts: dict[str, str]) ->
         raise ManifestError(
             f"{entry['file']}: the stems do not match the file's sha256; a split is fixed: make a new version instead"
         )
-    return Split(name=key, folders=folders, members=frozenset(members[key]), expected=len(members[key]))
+    return Split(
+        name=key,
+        folders=folders,
+        members=frozenset(members[key]),
+        expected=len(members[key]),
+        file=str(entry["file"]),
+        digest=str(raw["sha256"]),
+    )
 
 
 def _split_text(file: str) -> str:

@@ -80,10 +80,10 @@ def images_in(folder: Path) -> dict[str, Path]:
         raise PairingError(f"not images: {shown(strays)}; move them out of the image folder")
     if not entries:
         raise PairingError(f"{folder}: the folder is empty")
-    doubles = [stem for stem, times in Counter(_stem(path) for path in entries).items() if times > 1]
+    doubles = [stem for stem, times in Counter(file_stem(path) for path in entries).items() if times > 1]
     if doubles:
         raise PairingError(f"{folder}: several files have the stem {shown(doubles)}; keep one of each")
-    return {_stem(path): path for path in entries}
+    return {file_stem(path): path for path in entries}
 
 
 def read_pair(pair: Pair, channels: tuple[int, int] = (3, 1)) -> tuple[Picture, Picture]:
@@ -135,16 +135,17 @@ def shown(items: Iterable[object]) -> str:
 def _split_stems(manifest: Manifest, home: Path, split: Split, sharing: list[Split]) -> dict[str, tuple[Path, Path]]:
     first, second = (home / split.folders[name] for name in manifest.names)
     stems = _match(images_in(first), images_in(second), first, second)
-    strays = [stems[stem][0] for stem in stems if not any(_belongs(stem, other) for other in sharing)]
+    strays = [stems[stem][0] for stem in stems if not any(in_split(stem, other) for other in sharing)]
     if strays:
         raise PairingError(f"not in any split of {manifest.name}: {shown(strays)}; move them elsewhere")
     missing = sorted((split.members or frozenset()) - stems.keys())
     if missing:
         raise PairingError(f"{first}: the {split.name} split of {manifest.name} lacks {shown(missing)}")
-    return {stem: files for stem, files in stems.items() if _belongs(stem, split)}
+    return {stem: files for stem, files in stems.items() if in_split(stem, split)}
 
 
-def _belongs(stem: str, split: Split) -> bool:
+def in_split(stem: str, split: Split) -> bool:
+    """Whether a file of this stem belongs to the split."""
     if split.members is not None:
         return stem in split.members
     return split.stems is None or fnmatchcase(stem, split.stems)
@@ -173,7 +174,8 @@ def _with_keys(found: list[tuple[str, str, Path, Path]]) -> list[Pair]:
     return sorted(pairs, key=lambda pair: pair.key)
 
 
-def _stem(path: Path) -> str:
+def file_stem(path: Path) -> str:
+    """The file's name without its suffix, in one Unicode form (file systems differ in theirs)."""
     return unicodedata.normalize("NFC", path.stem)
 
 
