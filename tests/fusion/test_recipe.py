@@ -1,0 +1,97 @@
+"""Recipes: both stages of every shipped one, inheritance, overrides, and errors that help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fusion.catalog import NETWORKS
+from fusion.recipe import OPERATIONAL, build_recipe, change_recipe, load_recipe, recipe_names
+from pipeline.errors import ManifestError
+
+
+def test_the_paper_recipe_is_what_the_paper_states() -> None:
+    teacher, student = (load_recipe("paper-ivf", stage) for stage in ("teacher", "student"))
+    assert (teacher.network, student.network) == ("teacher", "student")
+    assert (teacher.lr, teacher.weight_decay, teacher.batch_size, teacher.crop) == (1e-4, 1e-4, 4, 128)
+    assert teacher.steps == 500 * 1083 // 4 + 25  # 500 epochs, the last one whole
+    assert (teacher.weights, student.weights) == ("prior", "default")
+    assert set(student.factors()) - set(teacher.factors()) == {"features", "output"}
+
+
+@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("stage", ["teacher", "student"])
+def test_every_shipped_recipe_resolves_to_a_known_network(name: str, stage: str) -> None:
+    recipe = load_recipe(name, stage)
+    assert recipe.network in NETWORKS and recipe.factors()
+    assert build_recipe(recipe.as_dict(), "again") == recipe  # what a run saves is enough to resume it
+
+
+def test_settings_come_last_and_are_read_as_yaml() -> None:
+    recipe = load_recipe("tiny", "student", ["lr=1e-5", "steps=7", "trackers=[tensorboard]", "loss.features=0.5"])
+    assert (recipe.lr, recipe.steps, recipe.trackers) == (1e-5, 7, ("tensorboard",))
+    assert recipe.factors()["features"] == 0.5
+    assert recipe.factors()["output"] == load_recipe("tiny", "student").factors()["output"]
+    fixed = load_recipe("tiny", "teacher", ["weights={intensity: 24, ssim: 40, gradient: 48, colour: 12}"])
+    assert fixed.weights == {"intensity": 24.0, "ssim": 40.0, "gradient": 48.0, "colour": 12.0}
+
+
+def test_a_recipe_builds_on_another_key_by_key(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: tiny\nseed: 5\nstudent:\n  loss: {ssim: 0}\n")
+    student, teacher = load_recipe(str(path), "student"), load_recipe(str(path), "teacher")
+    assert (student.name, student.seed, teacher.seed) == ("mine", 5, 5)
+    assert "ssim" not in student.factors() and "ssim" in teacher.factors()
+    assert student.factors()["output"] == load_recipe("tiny", "student").factors()["output"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("stepps=3", r"unknown key 'stepps' \(did you mean 'steps'\?\)"),
+        ("loss.gradiant=1", r"no loss term 'gradiant' \(did you mean 'gradient'\?\)"),
+        ("steps=many", r"steps: found 'many', expected a whole number"),
+        ("steps=0", r"steps is 0, expected at least 1"),
+        ("text=3", r"text: found 3, expected true or false"),
+        ("precision=fp8", r"no precision 'fp8' \(did you mean 'fp32'\?\)"),
+        ("batch_size=5", None),
+        ("accumulation=3", r"cannot be cut into accumulation 3 equal parts"),
+        ("crop=50", r"crop is 50, expected a multiple of 8"),
+        ("weights={inensity: 1}", r"unknown term 'inensity' \(did you mean 'intensity'\?\)"),
+        ("weights=caption", r"weights 'caption'; expected prior, default"),
+        ("lr", r"expected key=value"),
+        ("lr=[", r"not valid YAML"),
+    ],
+)
+def test_wrong_settings_say_what_was_expected(setting: str, message: str | None) -> None:
+    if message is None:
+        load_recipe("tiny", "teacher", [setting])
+        return
+    with pytest.raises(ManifestError, match=message):
+        load_recipe("tiny", "teacher", [setting])
+
+
+def test_unknown_recipes_and_circles_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"no recipe 'tini' \(did you mean 'tiny'\?\)"):
+        load_recipe("tini", "teacher")
+    path = tmp_path / "loop.yaml"
+    path.write_text(f"base: {path}\n")
+    with pytest.raises(ManifestError, match="circle"):
+        load_recipe(str(path), "teacher")
+
+
+def test_a_loss_of_nothing_is_refused() -> None:
+    nothing = [f"loss.{name}=0" for name in ("intensity", "consistency", "gradient", "ssim", "colour")]
+    with pytest.raises(ManifestError, match="nothing is left to train on"):
+        load_recipe("tiny", "teacher", nothing)
+
+
+def test_a_resumed_run_may_change_only_what_changes_no_number() -> None:
+    recipe = load_recipe("tiny", "teacher")
+    assert change_recipe(recipe, ["workers=0", "checkpoint_every=7"]).checkpoint_every == 7
+    with pytest.raises(ManifestError, match="a resumed run keeps its recipe"):
+        change_recipe(recipe, ["lr=0.1"])
+    with pytest.raises(ManifestError, match="did you mean 'workers'"):
+        change_recipe(recipe, ["worker=1"])
+    assert "seed" not in OPERATIONAL
