@@ -59,7 +59,7 @@ def find_pairs(manifest: Manifest, root: Path, splits: Collection[str] | None = 
             continue
         stems = _split_stems(manifest, home, split, sharing[tuple(split.folders.values())])
         found += [(split.name, stem, first, second) for stem, (first, second) in stems.items()]
-    return _with_keys(found)
+    return _with_keys(found, _stems_elsewhere(manifest, home, {name for name, *_ in found}))
 
 
 def pair_folders(first: Path, second: Path, split: str = "train") -> list[Pair]:
@@ -137,7 +137,9 @@ def _split_stems(manifest: Manifest, home: Path, split: Split, sharing: list[Spl
     stems = _match(images_in(first), images_in(second), first, second)
     strays = [stems[stem][0] for stem in stems if not any(in_split(stem, other) for other in sharing)]
     if strays:
-        raise PairingError(f"not in any split of {manifest.name}: {shown(strays)}; move them elsewhere")
+        raise PairingError(
+            f"not in any split of {manifest.name}: {shown(strays)}; use --pairs for pairs of your own, or move them elsewhere"
+        )
     missing = sorted((split.members or frozenset()) - stems.keys())
     if missing:
         raise PairingError(f"{first}: the {split.name} split of {manifest.name} lacks {shown(missing)}")
@@ -163,8 +165,17 @@ def _match(
     return {stem: (first[stem], second[stem]) for stem in sorted(first)}
 
 
-def _with_keys(found: list[tuple[str, str, Path, Path]]) -> list[Pair]:
-    times = Counter(safe_key(stem) for _, stem, _, _ in found)
+def _stems_elsewhere(manifest: Manifest, home: Path, done: Collection[str]) -> list[str]:
+    """Stems of the splits that were not asked for: a pair's key must not depend on what else was."""
+    folders = [home / split.folders[manifest.names[0]] for split in manifest.splits.values() if split.name not in done]
+    used = {home / manifest.splits[name].folders[manifest.names[0]] for name in done}
+    return [
+        file_stem(path) for folder in folders if folder not in used and folder.is_dir() for path in folder.iterdir()
+    ]
+
+
+def _with_keys(found: list[tuple[str, str, Path, Path]], elsewhere: Iterable[str] = ()) -> list[Pair]:
+    times = Counter(safe_key(stem) for _, stem, _, _ in found) + Counter(safe_key(stem) for stem in elsewhere)
     pairs = []
     for split, stem, first, second in found:
         key = safe_key(stem)
