@@ -6,15 +6,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-WINDOW = 8  # queries come from windows of 8 x 8
-REACH = 12  # keys and values from 12 x 12 around them: an overlap of one half
-MARGIN = (REACH - WINDOW) // 2
+from fusion.bands import Band, bands, by_bands, to_planes, to_rows
+from fusion.shared_statistics import shared_statistics
+from fusion.window_attention import MARGIN, REACH, WINDOW, attend_windows
+
+__all__ = ["MARGIN", "REACH", "WINDOW", "ChannelAttention", "SpatialAttention", "depthwise", "pointwise"]
 
 
 class ChannelAttention(nn.Module):
     """Attention between channels: every channel is a token, its pixels are the features (Restormer, Eq. 1).
 
-    (N, C, H, W) to (N, C, H, W); C must divide by ``heads``.
+    C must divide by ``heads``. Two matrix products over the pixels do it: the inner products of q and k with each
+    other, and v times one C × C matrix that already holds the attention and the output projection.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -26,24 +29,60 @@ class ChannelAttention(nn.Module):
         self.out = nn.Conv2d(width, width, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
-        qkv = self.depthwise(self.to_qkv(x)).reshape(n, 3, self.heads, c // self.heads, h * w)
-        q, k, v = qkv.unbind(1)
-        # Normalising the small product by the two norms equals normalising q and k along their pixels.
-        norms = q.norm(dim=-1).clamp_min(1e-12).unsqueeze(-1) * k.norm(dim=-1).clamp_min(1e-12).unsqueeze(-2)
-        attention = (self.temperature * (q @ k.transpose(-2, -1)) / norms).softmax(dim=-1)
-        y: Tensor = self.out((attention @ v).reshape(n, c, h, w))
-        return y
+        """(N, C, H, W) to (N, C, H, W)."""
+        return to_planes(self.rows(to_rows(x)))
+
+    def rows(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
+        """(N, H, W, C) to the same; with ``norm``, ``x + attention(norm(x))``."""
+        n, h, w, c = x.shape
+        products = x.new_zeros(())
+        values: Tensor | None = None
+        for band in bands(x, 3 * c, 1):
+            part = x[:, band.read] if norm is None else norm(x[:, band.read])
+            weight, kernel = self.to_qkv.weight, self.depthwise.weight
+            q_k = depthwise(pointwise(part, weight[: 2 * c]), kernel[: 2 * c])[:, band.inner]
+            v = depthwise(pointwise(part, weight[2 * c :]), kernel[2 * c :])[:, band.inner]
+            products = products + self._products(q_k)
+            if v.shape[1] == h:
+                values = v
+            else:
+                values = torch.empty_like(x) if values is None else values
+                values[:, band.own] = v
+        if values is None:
+            raise ValueError("a map without rows")
+        matrix = self._matrix(products).to(values.dtype)
+        flat = values.flatten(1, 2)
+        if norm is None:
+            return torch.matmul(flat, matrix).view(n, h, w, c)
+        return torch.baddbmm(x.flatten(1, 2), flat, matrix.expand(n, -1, -1)).view(n, h, w, c)
+
+    def _products(self, q_k: Tensor) -> Tensor:
+        """Inner products along the pixels, (N, heads, 2e, 2e), of q's and k's e channels of each head."""
+        n, h, w, c = q_k.shape
+        e = c // 2 // self.heads
+        tokens = q_k.reshape(n, h * w, 2, self.heads, e).permute(0, 3, 1, 2, 4).reshape(n, self.heads, h * w, 2 * e)
+        return tokens.transpose(-2, -1) @ tokens
+
+    def _matrix(self, products: Tensor) -> Tensor:
+        """(N, C, C): softmax of the cosines of q and k, then the output projection."""
+        shared = shared_statistics()
+        if shared is not None:
+            products = shared.of(self, products)
+        e = products.shape[-1] // 2
+        # Dividing the products by the two norms equals normalising q and k along their pixels.
+        norms = products.diagonal(dim1=-2, dim2=-1).clamp_min(1e-24).sqrt()
+        cosines = products[..., :e, e:] / (norms[..., :e, None] * norms[..., None, e:])
+        attention = (self.temperature * cosines).softmax(dim=-1)
+        out = self.out.weight.flatten(1).t().reshape(self.heads, e, -1).to(attention.dtype)
+        matrix: Tensor = attention.transpose(-2, -1) @ out
+        return matrix.flatten(1, 2)
 
 
 class SpatialAttention(nn.Module):
-    """Attention inside windows that see beyond their border, with relative positions (X-Restormer).
+    """Attention inside windows of 8×8 that see 12×12, with relative positions (X-Restormer).
 
-    (N, C, H, W) to (N, C, H, W); H and W must divide by WINDOW. Outside the image keys and values are zero.
-
-    The position logits are ``q · height[dy] + q · width[dx]``. They ride along as 24 extra features: the query carries
-    its 12 + 12 logits, the key the one-hot of its row and column. So one fused attention does it all, and neither the
-    64 x 144 logits nor a bias of that size is ever stored.
+    H and W must divide by WINDOW. Outside the image keys and values are zero. The position logits are
+    ``q · relative_height[dy] + q · relative_width[dx]``.
     """
 
     def __init__(self, width: int, heads: int, head_width: int = 16) -> None:
@@ -54,36 +93,29 @@ class SpatialAttention(nn.Module):
         self.relative_height = nn.Parameter(torch.randn(2 * REACH - 1, head_width) * head_width**-0.5)
         self.relative_width = nn.Parameter(torch.randn(2 * REACH - 1, head_width) * head_width**-0.5)
         self.out = nn.Conv2d(inner, width, 1, bias=False)
-        # offset[i, j]: the table's row for a query at i and a key at j of the reach
-        offset = torch.arange(REACH)[None, :] - torch.arange(WINDOW)[:, None] + REACH - 1 - MARGIN
-        self.register_buffer("offset", offset, persistent=False)
-        eye = torch.eye(REACH)
-        places = torch.cat([eye.repeat_interleave(REACH, 0), eye.repeat(REACH, 1)], dim=1)
-        self.register_buffer("places", places, persistent=False)
-        self.offset: Tensor
-        self.places: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        n, _, h, w = x.shape
-        rows, columns = h // WINDOW, w // WINDOW
-        q, k, v = self.to_qkv(x).chunk(3, dim=1)
-        q = q.reshape(n, self.heads, self.head_width, rows, WINDOW, columns, WINDOW)
-        q = q.permute(0, 3, 5, 1, 4, 6, 2) * self.head_width**-0.5  # n, rows, columns, heads, 8, 8, e
-        by_row = torch.einsum("...hwe,hje->...hwj", q, self.relative_height[self.offset])
-        by_column = torch.einsum("...hwe,wje->...hwj", q, self.relative_width[self.offset])
-        q = torch.cat([q, by_row, by_column], dim=-1).flatten(4, 5).flatten(0, 2)
-        k, v = self._reach(k), self._reach(v)
-        k = torch.cat([k, self.places.to(k.dtype).expand(*k.shape[:-1], 2 * REACH)], dim=-1)
-        v = functional.pad(v, (0, 2 * REACH))  # the fused kernel wants one width for all three
-        y = functional.scaled_dot_product_attention(q, k, v, scale=1.0)[..., : self.head_width]
-        y = y.reshape(n, rows, columns, self.heads, WINDOW, WINDOW, self.head_width)
-        z: Tensor = self.out(y.permute(0, 3, 6, 1, 4, 2, 5).reshape(n, -1, h, w))
-        return z
+        """(N, C, H, W) to (N, C, H, W)."""
+        return to_planes(self.rows(to_rows(x)))
 
-    def _reach(self, x: Tensor) -> Tensor:
-        """(N, heads·e, H, W) to (N·windows, heads, 144, e): strided views, gathered once."""
-        n = x.shape[0]
-        windows = functional.pad(x, (MARGIN,) * 4).unfold(2, REACH, WINDOW).unfold(3, REACH, WINDOW)
-        rows, columns = windows.shape[2:4]
-        windows = windows.reshape(n, self.heads, self.head_width, rows, columns, REACH, REACH)
-        return windows.permute(0, 3, 4, 1, 5, 6, 2).reshape(n * rows * columns, self.heads, REACH * REACH, -1)
+    def rows(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
+        """(N, H, W, C) to the same; with ``norm``, ``x + attention(norm(x))``."""
+
+        def one(band: Band) -> Tensor:
+            part = x[:, band.read] if norm is None else norm(x[:, band.read])
+            qkv = pointwise(part, self.to_qkv.weight)
+            attended = attend_windows(qkv, self.relative_height, self.relative_width, self.heads, band.inner)
+            result = pointwise(attended, self.out.weight)
+            return result if norm is None else result + x[:, band.own]
+
+        return by_bands(x, 3 * self.heads * self.head_width, MARGIN, one)
+
+
+def pointwise(x: Tensor, weight: Tensor) -> Tensor:
+    """1×1 convolution of (N, H, W, C) by (O, C, 1, 1)."""
+    return functional.linear(x, weight.flatten(1))
+
+
+def depthwise(x: Tensor, kernel: Tensor) -> Tensor:
+    """Depthwise 3×3 convolution with zero padding of (N, H, W, C) by (C, 1, 3, 3)."""
+    return functional.conv2d(x.permute(0, 3, 1, 2), kernel, padding=1, groups=len(kernel)).permute(0, 2, 3, 1)

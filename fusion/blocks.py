@@ -6,14 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fusion.attention import ChannelAttention, SpatialAttention
+from fusion.attention import ChannelAttention, SpatialAttention, depthwise, pointwise
+from fusion.bands import Band, by_bands, to_planes, to_rows
 
 CHANNEL_HEADS = (1, 2, 4, 8)  # by level, finest first
 SPATIAL_HEADS = (2, 2, 3, 4)
 
 
 class ChannelNorm(nn.Module):
-    """Layer normalisation over the channels of every pixel; (N, C, H, W) to the same."""
+    """Layer normalisation over the channels of every pixel; (N, H, W, C) to the same."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -21,12 +22,15 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = functional.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, 1e-5)
-        return y.permute(0, 3, 1, 2)
+        return functional.layer_norm(x, self.weight.shape, self.weight, self.bias, 1e-5)
 
 
 class GatedFeedForward(nn.Module):
-    """Restormer's GDFN: 1x1 up to two halves, depthwise 3x3, gelu of one gates the other, 1x1 back."""
+    """Restormer's GDFN: 1x1 up to two halves, depthwise 3x3, gelu of one gates the other, 1x1 back.
+
+    The halves are computed apart: each is then one contiguous tensor, which the pointwise steps run through several
+    times faster than through two halves that lie interleaved.
+    """
 
     def __init__(self, width: int, expansion: float) -> None:
         super().__init__()
@@ -36,9 +40,21 @@ class GatedFeedForward(nn.Module):
         self.down = nn.Conv2d(hidden, width, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, value = self.depthwise(self.up(x)).chunk(2, dim=1)
-        y: Tensor = self.down(functional.gelu(gate) * value)
-        return y
+        """(N, C, H, W) to (N, C, H, W)."""
+        return to_planes(self.rows(to_rows(x)))
+
+    def rows(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
+        """(N, H, W, C) to the same; with ``norm``, ``x + f(norm(x))``."""
+        (gate_up, value_up), (gate_kernel, value_kernel) = self.up.weight.chunk(2), self.depthwise.weight.chunk(2)
+
+        def one(band: Band) -> Tensor:
+            part = x[:, band.read] if norm is None else norm(x[:, band.read])
+            gate = functional.gelu(depthwise(pointwise(part, gate_up), gate_kernel)[:, band.inner])
+            gated = gate * depthwise(pointwise(part, value_up), value_kernel)[:, band.inner]
+            result = pointwise(gated, self.down.weight)
+            return result if norm is None else result + x[:, band.own]
+
+        return by_bands(x, self.down.in_channels, 1, one)
 
 
 class Block(nn.Module):
@@ -53,10 +69,11 @@ class Block(nn.Module):
         self.norms = nn.ModuleList(ChannelNorm(width) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
-        steps = (self.channel, self.feed1, self.spatial, self.feed2)
-        for norm, step in zip(self.norms, steps, strict=True):
-            x = x + step(norm(x))
-        return x
+        """(N, C, H, W) to (N, C, H, W)."""
+        rows = self.channel.rows(to_rows(x), self.norms[0])
+        rows = self.feed1.rows(rows, self.norms[1])
+        rows = self.spatial.rows(rows, self.norms[2])
+        return to_planes(self.feed2.rows(rows, self.norms[3]))
 
 
 class Down(nn.Module):

@@ -49,12 +49,6 @@ class Encoder(nn.Module):
         )
         self.downs = nn.ModuleList(Down(width) for width in widths[:-1])
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        maps = [self.levels[0](self.stem(x))]
-        for down, level in zip(self.downs, list(self.levels)[1:], strict=True):
-            maps.append(level(down(maps[-1])))
-        return maps
-
 
 class FusionNetwork(nn.Module):
     """Visible (N, 3, H, W) and infrared (N, 1, H, W) in 0..1, text (N, D) or None; out (N, 3, H, W), not clamped.
@@ -104,19 +98,39 @@ class FusionNetwork(nn.Module):
             need = "needs a text embedding" if self.text is not None else "takes no text embedding"
             raise WeightsError(f"this network {need}")
         h, w = visible.shape[-2:]
-        a = self.visible_encoder(pad_to_multiple(visible, self.multiple))
-        b = self.infrared_encoder(pad_to_multiple(infrared, self.multiple))
-        a[3], b[3] = self.cross(a[3], b[3])
-        x = self._condition(3, self.fuse[3](a[3], b[3]), text)
+        fused = self._fused_maps(visible, infrared)
+        x = self._condition(3, fused.pop(), text)
         taps = [self.decoder[3](x)]
         for level in (2, 1, 0):
             x = self._condition(level, self.ups[level](taps[0]), text)
-            x = torch.cat([x, self.fuse[level](a[level], b[level])], dim=1)
+            x = torch.cat([x, fused.pop()], dim=1)
             if level:
                 x = self.reduce[level - 1](x)
             taps.insert(0, self.decoder[level](x))
         residual = self.output(self.refine(taps[0]))[..., :h, :w]
         return visible + residual, taps
+
+    def _fused_maps(self, visible: Tensor, infrared: Tensor) -> list[Tensor]:
+        """The fused map of every level, finest first.
+
+        Both encoders go down side by side: the maps of a level are released as soon as they are fused.
+        """
+        encoders = (self.visible_encoder, self.infrared_encoder)
+        padded = (pad_to_multiple(image, self.multiple) for image in (visible, infrared))
+        # All maps are channels_last in memory: a pixel's channels side by side are what every layer here reads fastest.
+        maps = [
+            encoder.stem(image.contiguous(memory_format=torch.channels_last))
+            for encoder, image in zip(encoders, padded, strict=True)
+        ]
+        fused = []
+        for level in range(LEVELS):
+            maps = [encoder.levels[level](x) for encoder, x in zip(encoders, maps, strict=True)]
+            if level == LEVELS - 1:
+                maps = list(self.cross(*maps))
+            fused.append(self.fuse[level](*maps))
+            if level < LEVELS - 1:
+                maps = [encoder.downs[level](x) for encoder, x in zip(encoders, maps, strict=True)]
+        return fused
 
     def _condition(self, level: int, x: Tensor, text: Tensor | None) -> Tensor:
         return x if self.text is None or text is None else self.text[level](x, text)
