@@ -24,6 +24,7 @@ from pipeline.place import write
 from pipeline.plan import NAME
 from pipeline.planning import open_or_plan
 from pipeline.runners import RUNNERS
+from pipeline.shards import FAILED
 from pipeline.store import DEFAULT_PRIOR, Store
 
 DEFAULT_CAPTIONER = "vllm"
@@ -71,6 +72,7 @@ class Summary:
     failed: int
     errors: dict[str, int]
     unknown_labels: dict[str, int]
+    first_error: str | None
     seconds: float
 
 
@@ -109,8 +111,8 @@ def caption_pairs(options: CaptionOptions, source: Source | None) -> Summary:
     if summary.failed > allowed * summary.pairs if allowed < 1 else summary.failed > allowed:
         raise TooManyFailures(
             f"{options.store}: {summary.failed} of {summary.pairs} pairs failed ({_listing(summary.errors)}), more than "
-            f"--max-failed {options.max_failed}; see them with `fusioncli store show {options.store}`, try them again with "
-            "--retry-failed"
+            f"--max-failed {options.max_failed}; the first: {summary.first_error}; see them with `fusioncli store show "
+            f"{options.store}`, try them again with --retry-failed"
         )
     return summary
 
@@ -130,7 +132,9 @@ def parse_allowance(text: str) -> float:
 
 def summarise(store: Store, prior: str, seconds: float = 0.0) -> Summary:
     """Counts over the done shards, from their markers."""
-    markers = [store.marker(prior, shard) or {} for shard in store.finished(prior)]
+    shards = store.finished(prior)
+    markers = [store.marker(prior, shard) or {} for shard in shards]
+    bad = next((shard for shard, marker in zip(shards, markers, strict=True) if marker.get("failed")), None)
     errors: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
     for marker in markers:
@@ -145,8 +149,14 @@ def summarise(store: Store, prior: str, seconds: float = 0.0) -> Summary:
         failed=sum(marker.get("failed", 0) for marker in markers),
         errors=dict(errors),
         unknown_labels=dict(unknown),
+        first_error=None if bad is None else _first_error(store, prior, bad),
         seconds=seconds,
     )
+
+
+def _first_error(store: Store, prior: str, shard: int) -> str | None:
+    rows = store.shard_table(prior, shard, ["key", "status", "error"]).to_pylist()
+    return next((f"{row['key']}: {row['error']}" for row in rows if row["status"] == FAILED), None)
 
 
 def _choose(options: CaptionOptions) -> tuple[str, str, str, str | None]:

@@ -70,9 +70,22 @@ def probe_image(source: Path | bytes, *, name: str | None = None) -> ImageInfo:
     """Read only the header. Raises ImageError naming the file."""
     with _Opened(source, name) as image:
         width, height = image.size
-        if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):
+        if _orientation(image, source, name) in (5, 6, 7, 8):
             width, height = height, width
         return ImageInfo(height=height, width=width, mode=image.mode, format=image.format or "")
+
+
+def _orientation(image: Image.Image, source: Path | bytes, name: str | None) -> int:
+    """EXIF orientation, 1 to 8. PIL decodes a whole PNG to look behind its pixels; the chunk's name tells that sooner."""
+    if image.format == "PNG" and "exif" not in image.info:
+        content = source.read_bytes() if isinstance(source, Path) else source
+        if not any(chunk in content for chunk in (b"eXIf", b"iTXt", b"Raw profile")):
+            return 1
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except (OSError, SyntaxError, ValueError, TypeError) as error:
+        label = name or (str(source) if isinstance(source, Path) else "image")
+        raise ImageError(f"{label}: the image is damaged or cut short ({error})") from error
 
 
 def read_image(source: Path | bytes, *, name: str | None = None) -> Picture:

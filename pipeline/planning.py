@@ -7,6 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.errors import FingerprintMismatch, InputError, PairingError
@@ -39,7 +40,7 @@ def open_or_plan(
     if home.exists(HEADER):
         store = Store.open(location)
         size = shard_size or store.header.shard_size
-        _check_header(store, _header(manifest, pairs, size, limit, store.header.plan_digest))
+        _check_header(store, _header(manifest, pairs, size, limit))
         _check_data(store, pairs, root)
         return store
     size = shard_size or SHARD_SIZE
@@ -47,14 +48,16 @@ def open_or_plan(
     for member in tar_members(rows, manifest.names):
         tar_header(member)  # a name that does not fit is refused before anything is written
     write(home, PLANNED, json.dumps({"time": time.time()}).encode())
-    write(home, PLAN, table_bytes(plan_table(rows)))
-    header = _header(manifest, pairs, size, limit, plan_digest(rows))
+    content = table_bytes(plan_table(rows))
+    write(home, PLAN, content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    header = replace(_header(manifest, pairs, size, limit), plan_digest=plan_digest(rows), plan_sha256=sha256)
     if not home.create(HEADER, header.as_json()):  # another process planned at the same moment
         return open_or_plan(location, manifest, pairs, root, limit=limit, shard_size=shard_size)
     return Store.open(location)
 
 
-def _header(manifest: Manifest, pairs: Sequence[Pair], size: int, limit: int | None, digest: str) -> Header:
+def _header(manifest: Manifest, pairs: Sequence[Pair], size: int, limit: int | None) -> Header:
     return Header(
         schema_version=SCHEMA_VERSION,
         dataset=manifest.name,
@@ -65,7 +68,8 @@ def _header(manifest: Manifest, pairs: Sequence[Pair], size: int, limit: int | N
         shard_size=size,
         splits=dict(sorted(Counter(pair.split for pair in pairs).items())),
         limit=limit,
-        plan_digest=digest,
+        plan_digest="",
+        plan_sha256="",
         manifest_digest=manifest.digest,
     )
 

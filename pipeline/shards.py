@@ -185,7 +185,7 @@ def read_table(content: bytes, where: str, *, rows: int | None = None, schema: A
         unpacked = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
         if rows is not None and metadata.num_rows != rows:
             raise StoreError(f"{where}: {metadata.num_rows} rows where {rows} are planned")
-        if unpacked > 1000 * len(content) + 2**24:
+        if unpacked > 200 * len(content) + 2**24:
             raise StoreError(f"{where}: {len(content)} bytes claim to hold {unpacked}: refused")
         if schema is not None and not file.schema_arrow.equals(schema):
             raise StoreError(f"{where}: its columns are not those of this schema version")

@@ -43,7 +43,8 @@ class Header:
     shard_size: int
     splits: dict[str, int]
     limit: int | None
-    plan_digest: str
+    plan_digest: str  # of the rows
+    plan_sha256: str  # of the file
     manifest_digest: str
 
     def as_json(self) -> bytes:
@@ -169,7 +170,10 @@ class Store:
         where = f"{self.name}/{PLAN}"
         if not self.place.exists(PLAN):
             raise StoreError(f"{where}: missing; the store is damaged")
-        table = read_table(self.place.read(PLAN), where, rows=self.header.pairs, schema=plan_schema())
+        content = self.place.read(PLAN)
+        if hashlib.sha256(content).hexdigest() != self.header.plan_sha256:
+            raise StoreError(f"{where}: not the file that {HEADER} names (its SHA-256 differs); restore it")
+        table = read_table(content, where, rows=self.header.pairs, schema=plan_schema())
         rows = plan_rows(table, where)
         if plan_digest(rows) != self.header.plan_digest:
             raise StoreError(f"{where}: not the plan that {HEADER} names; a plan is never edited: restore it")
@@ -201,7 +205,7 @@ def parse_header(content: bytes, where: str) -> Header:
     if set(raw) != names:
         raise StoreError(f"{where}: damaged: wrong or missing fields {sorted(names.symmetric_difference(raw))}")
     numbers = [raw[name] for name in ("pairs", "shards", "shard_size")]
-    texts = [raw[name] for name in ("dataset", "task", "plan_digest", "manifest_digest")]
+    texts = [raw[name] for name in ("dataset", "task", "plan_digest", "plan_sha256", "manifest_digest")]
     modalities = raw["modalities"]
     if (
         not all(isinstance(number, int) and number > 0 for number in numbers)

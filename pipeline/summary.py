@@ -22,6 +22,7 @@ def show_summary(summary: Summary, json: str | None) -> None:
         ("shards done", f"{summary.done} of {summary.shards}"),
     ]
     rows += [(f"failed: {kind}", count) for kind, count in sorted(summary.errors.items())]
+    rows += [("first failure", summary.first_error)] if summary.first_error else []
     rows += [(f"unknown label: {label}", count) for label, count in sorted(summary.unknown_labels.items())]
     show_table("captions", ("", ""), rows)
     if summary.done < summary.shards:

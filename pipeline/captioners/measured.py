@@ -195,8 +195,8 @@ class MeasuredCaptioner:
         light = ["a dark", "a dim", "an evenly lit", "a bright"][
             sum(readings[0].mean > level for level in (0.15, 0.3, 0.6))
         ]
-        hot = "with strong highlights" if readings[1].bright - readings[1].mean > 0.35 else "without strong highlights"
-        return f"{light[:1].upper()}{light[1:]} {first} image beside a {second} image {hot}"
+        hot = "has strong highlights" if readings[1].bright - readings[1].mean > 0.35 else "has no strong highlights"
+        return f"{light[:1].upper()}{light[1:]} {first} image; the {second} image {hot}"
 
 
 def shared_structure(pictures: tuple[Picture, Picture], modalities: tuple[str, str]) -> list[Event]:

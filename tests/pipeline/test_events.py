@@ -128,5 +128,5 @@ def test_prose_puts_the_worst_first() -> None:
     caption = parse_caption(json.dumps({**ANSWER, "visible": ANSWER["visible"][::-1]}), IVF)
     assert caption_text(caption) == (
         "A street at night with two people. Severe low light in the visible image: the road is black. "
-        "Clean in the infrared image. Slight motion blur in the visible image: the car is smeared."
+        "Slight motion blur in the visible image: the car is smeared. Clean in the infrared image."
     )

@@ -1,0 +1,37 @@
+"""Small drawn pairs for the tests of stage one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.console import set_quiet
+
+DrawPairs = Callable[..., tuple[Path, Path]]
+
+
+@pytest.fixture(autouse=True)
+def _no_progress_bars() -> None:
+    set_quiet(True)
+
+
+@pytest.fixture
+def draw_pairs(tmp_path: Path) -> DrawPairs:
+    """Write ``count`` pairs of different small images into ``vi`` and ``ir`` below ``tmp_path``; the two folders."""
+
+    def draw(count: int, *, size: tuple[int, int] = (24, 32), folder: str = "data") -> tuple[Path, Path]:
+        first, second = tmp_path / folder / "vi", tmp_path / folder / "ir"
+        for path in (first, second):
+            path.mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            rng = np.random.default_rng(number)
+            colour = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+            Image.fromarray(colour).save(first / f"p{number:04d}.png")
+            Image.fromarray(colour[:, :, 0]).save(second / f"p{number:04d}.png")
+        return first, second
+
+    return draw

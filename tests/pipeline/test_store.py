@@ -1,0 +1,415 @@
+"""A store holds every pair exactly once, reads back what went in, and says so when it does not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.captioning import CaptionOptions, Summary, caption_pairs, parse_allowance
+from pipeline.errors import FingerprintMismatch, InputError, PairingError, StoreError, TooManyFailures
+from pipeline.inspection import describe_pair, describe_store
+from pipeline.place import LocalPlace
+from pipeline.plan import PlanRow
+from pipeline.shards import read_table
+from pipeline.sources import find_source
+from pipeline.store import Store
+from pipeline.verify import verify
+
+
+def caption(store: Path | str, folders: tuple[Path, Path] | None, **options: Any) -> Summary:
+    settings = {key.removeprefix("do_"): str(options.pop(key)) for key in list(options) if key.startswith("do_")}
+    defaults: dict[str, Any] = {"captioner": "scripted", "embedder": "hashing", "workers": 1, "max_failed": "100%"}
+    source = find_source(None, folders, None, None, str(store))
+    asked = CaptionOptions(store=str(store), captioner_settings=settings, **{**defaults, **options})
+    return caption_pairs(asked, source)
+
+
+def contents(store: Path) -> dict[str, str]:
+    """SHA-256 of every file but the logs."""
+    files = [path for path in store.rglob("*") if path.is_file() and "logs" not in path.relative_to(store).parts]
+    return {str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_what_goes_in_comes_out(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(10)
+    summary = caption(tmp_path / "s", folders, shard_size=4)
+    store = Store.open(tmp_path / "s")
+    assert (summary.pairs, summary.failed, summary.done, store.header.shards) == (10, 0, 3, 3)
+    assert verify(store).problems == []
+    plan = store.plan()
+    assert [row.shard for row in plan] == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
+    for row in plan:
+        first, second = store.image_bytes(row)
+        assert first == (folders[0].parent / row.first).read_bytes()
+        assert second == (folders[0].parent / row.second).read_bytes()
+        assert (row.height, row.width) == (24, 32)
+    table = store.rows()
+    assert table["key"].to_pylist() == [row.key for row in plan]
+    assert table["pair_id"].to_pylist() == [row.pair_id for row in plan]
+    vectors = np.array(table["text_embedding"].to_pylist(), dtype=np.float32)
+    assert vectors.shape == (10, 512)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    assert store.rows(columns=["events", "status"]).column_names == ["events", "status"]
+
+
+def test_the_bytes_depend_on_the_pairs_alone(tmp_path: Path, draw_pairs: Any) -> None:
+    first = draw_pairs(9)
+    caption(tmp_path / "a", first, shard_size=4)
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(first[0].parent, moved)
+    for path in moved.rglob("*.png"):
+        path.touch()
+    caption(tmp_path / "b", (moved / "vi", moved / "ir"), shard_size=4, workers=2)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_other_programs_read_it(tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = draw_pairs(5)
+    caption(tmp_path / "s", folders, shard_size=3)
+    plan = Store.open(tmp_path / "s").plan()
+    with tarfile.open(tmp_path / "s/images/shard-000000.tar") as archive:
+        assert [m.name for m in archive][:2] == ["p0000.visible.png", "p0000.infrared.png"]
+        assert {(m.mtime, m.uid, m.gid, m.mode) for m in archive} == {(0, 0, 0, 0o644)}
+        extracted = archive.extractfile("p0001.infrared.png")
+        assert extracted is not None
+        assert extracted.read() == (folders[1] / "p0001.png").read_bytes()
+    assert pq.read_table(tmp_path / "s/plan.parquet").num_rows == 5
+
+    import webdataset
+
+    tars = [str(path) for path in sorted((tmp_path / "s/images").glob("*.tar"))]
+    samples = list(webdataset.WebDataset(tars, shardshuffle=False))
+    assert [sample["__key__"] for sample in samples] == [row.key for row in plan]
+    assert hashlib.sha256(samples[4]["visible.png"]).hexdigest() == plan[4].first_sha256
+
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.load_dataset(
+        "parquet", data_files=str(tmp_path / "s/priors/text/*.parquet"), cache_dir=str(tmp_path / "hf"), split="train"
+    )
+    assert rows["key"][:] == [row.key for row in plan]
+
+
+def test_failed_pairs_are_rows_with_a_kind(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(40)
+    summary = caption(tmp_path / "s", folders, shard_size=16, do_fail=0.2, do_lie=0.2, do_odd=0.3)
+    rows = Store.open(tmp_path / "s").rows().to_pylist()
+    bad = [row for row in rows if row["status"] == "failed"]
+    assert len(rows) == 40
+    assert len(bad) == summary.failed > 0
+    assert set(summary.errors) == {"refused", "unparsable"}
+    assert summary.unknown_labels["lens_flare"] > 0
+    assert all(row["text_embedding"] is None and row["loss_weights"] is None and row["error"] for row in bad)
+    assert any(row["raw_response"] == "I would rather talk about the weather." for row in bad)
+    assert verify(Store.open(tmp_path / "s")).problems == []
+
+
+def test_retry_redoes_only_failed_rows(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(30)
+    caption(tmp_path / "healthy", folders, shard_size=8)
+    caption(tmp_path / "s", folders, shard_size=8, do_fail=0.3)
+    before = Store.open(tmp_path / "s").rows().to_pylist()
+    (tmp_path / "healed").touch()
+    settings = {"do_fail": 0.3, "do_heal": tmp_path / "healed", "do_die_at": before[0]["key"]}
+    assert caption(tmp_path / "s", folders, retry_failed=True, **settings).failed == 0
+    after = Store.open(tmp_path / "s").rows().to_pylist()
+    assert [a for a, b in zip(after, before, strict=True) if b["status"] == "ok"] == [
+        b for b in before if b["status"] == "ok"
+    ]
+    assert contents(tmp_path / "s") == contents(tmp_path / "healthy")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "fine"), [("0%", False), ("1%", False), ("99%", True), ("100", True), ("0", False)]
+)
+def test_max_failed_decides(tmp_path: Path, draw_pairs: Any, allowed: str, fine: bool) -> None:
+    folders = draw_pairs(30)
+    if fine:
+        caption(tmp_path / "s", folders, max_failed=allowed, do_fail=0.3)
+        return
+    with pytest.raises(TooManyFailures, match="--retry-failed") as caught:
+        caption(tmp_path / "s", folders, max_failed=allowed, do_fail=0.3)
+    assert caught.value.exit_code == 3
+    assert verify(Store.open(tmp_path / "s")).problems == []
+
+
+def test_an_allowance_is_a_share_or_a_number() -> None:
+    assert (parse_allowance("1%"), parse_allowance("20"), parse_allowance("0%")) == (0.01, 20, 0)
+    for wrong in ("abc", "-1", "101%", "0.5"):
+        with pytest.raises(InputError, match="--max-failed"):
+            parse_allowance(wrong)
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"do_model": "other"}, "captioner.model 'scripted', now 'other'"),
+        ({"do_revision": "abc"}, "captioner.revision None, now 'abc'"),
+        ({"do_max_pixels": 5}, "captioner.max_pixels 1003520, now 5"),
+        ({"captioner": "measured"}, "captioner.name 'scripted', now 'measured'"),
+        ({"embedder_settings": {"width": "64"}}, "embedder.width 512, now 64"),
+        ({"shard_size": 5}, "shard_size 4, now 5"),
+        ({"limit": 3}, "limit None, now 3"),
+    ],
+)
+def test_other_settings_are_refused_by_name(
+    tmp_path: Path, draw_pairs: Any, changed: dict[str, Any], field: str
+) -> None:
+    folders = draw_pairs(6)
+    caption(tmp_path / "s", folders, shard_size=4)
+    before = contents(tmp_path / "s")
+    with pytest.raises(FingerprintMismatch, match=field):
+        caption(tmp_path / "s", folders, **changed)
+    assert contents(tmp_path / "s") == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("the scene is too dark", "the scene is far too dark", "prompt"),
+        ("  low_light:", "  lowlight:", "prompt|schema|task.vocabulary"),
+        ("intensity: 48, consistency: 20", "intensity: 47, consistency: 20", "task.weights"),
+    ],
+)
+def test_a_changed_task_is_refused(
+    tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch, old: str, new: str, field: str
+) -> None:
+    import pipeline.job
+    from pipeline.tasks import parse_task
+
+    folders = draw_pairs(4)
+    caption(tmp_path / "s", folders)
+    text = (Path(__file__).parents[2] / "manifests/tasks/ivf.yaml").read_text()
+    assert old in text
+    changed = parse_task(text.replace(old, new).encode(), source="ivf")
+    monkeypatch.setattr(pipeline.job, "load_task", lambda _: changed)
+    with pytest.raises(FingerprintMismatch, match=field):
+        caption(tmp_path / "s", folders)
+
+
+def test_changed_data_is_refused(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(6)
+    caption(tmp_path / "s", folders, shard_size=2)
+    (folders[0] / "p0003.png").write_bytes((folders[0] / "p0004.png").read_bytes())
+    with pytest.raises(FingerprintMismatch, match=r"p0003\.png.*(bytes were|sha256 was)"):
+        caption(tmp_path / "s", folders)
+    (folders[0] / "p0003.png").unlink()
+    (folders[1] / "p0003.png").unlink()
+    with pytest.raises(FingerprintMismatch, match=r"6\}, now"):
+        caption(tmp_path / "s", folders)
+
+
+def test_captions_are_frozen_under_another_embedder(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(6)
+    caption(tmp_path / "s", folders, shard_size=4)
+    before = contents(tmp_path / "s")
+    shutil.rmtree(folders[0].parent)  # neither the source images nor a captioner are needed
+    summary = caption(tmp_path / "s", None, captioner=None, embedder="hashing", embedder_settings={"width": "64"})
+    store = Store.open(tmp_path / "s")
+    assert summary.prior == "text-hashing"
+    assert store.rows("text-hashing", ["caption"]) == store.rows("text", ["caption"])
+    assert len(store.rows("text-hashing")["text_embedding"][0]) == 64
+    assert {k: v for k, v in contents(tmp_path / "s").items() if k in before and k != "README.md"} == {
+        k: v for k, v in before.items() if k != "README.md"
+    }
+    assert verify(store).problems == []
+
+
+def test_captions_made_elsewhere_come_in(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(3)
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "p0000.txt").write_text("**Event Type:** Low Light\n\nDescription: the street is dark")
+    (texts / "p0001.json").write_text('{"visible": [{"type": "clean"}], "infrared": []}')
+    settings = {"captioner": "import", "do_folder": texts}
+    assert caption(tmp_path / "s", folders, **settings).errors == {"missing": 1}
+    rows = Store.open(tmp_path / "s").rows().to_pylist()
+    assert rows[0]["events"][0]["description"] == "the street is dark"
+    assert rows[0]["loss_weights"]["intensity"] == 48
+    assert rows[1]["loss_weights"]["intensity"] == 24
+    (texts / "p0000.txt").write_text("Event Type: Clean")
+    with pytest.raises(FingerprintMismatch, match=r"captioner\.content"):
+        caption(tmp_path / "s", folders, **settings)
+
+
+@pytest.mark.parametrize("victim", ["images/shard-000000.tar", "priors/text/shard-000001.parquet", "plan.parquet"])
+def test_verify_sees_one_flipped_bit(tmp_path: Path, draw_pairs: Any, victim: str) -> None:
+    caption(tmp_path / "s", draw_pairs(6), shard_size=4)
+    path = tmp_path / "s" / victim
+    for position in (700, path.stat().st_size // 2):
+        content = bytearray(path.read_bytes())
+        content[position] ^= 1
+        path.write_bytes(content)
+        try:
+            problems = verify(Store.open(tmp_path / "s")).problems
+        except StoreError as error:
+            problems = [str(error)]
+        assert any(Path(victim).name in problem for problem in problems)
+        content[position] ^= 1
+        path.write_bytes(content)
+    assert verify(Store.open(tmp_path / "s")).problems == []
+
+
+def test_verify_sees_what_is_missing_and_what_is_too_much(tmp_path: Path, draw_pairs: Any) -> None:
+    caption(tmp_path / "s", draw_pairs(6), shard_size=4)
+    (tmp_path / "s/priors/text/shard-000001.json").unlink()
+    (tmp_path / "s/images/shard-000009.tar").write_bytes(b"x")
+    problems = verify(Store.open(tmp_path / "s")).problems
+    assert any("shard-000001.json: missing" in problem for problem in problems)
+    assert any("shard-000009.tar: not part" in problem for problem in problems)
+    with pytest.raises(StoreError, match="unfinished: 1 of 2"):
+        Store.open(tmp_path / "s").rows()
+
+
+def test_an_interrupted_commit_keeps_its_captions(tmp_path: Path, draw_pairs: Any) -> None:
+    """Killed between rows and marker: the rows are adopted, though the captioner would now refuse every pair."""
+    folders = draw_pairs(4)
+    caption(tmp_path / "s", folders)
+    before = contents(tmp_path / "s")
+    (tmp_path / "s/priors/text/shard-000000.json").unlink()
+    assert caption(tmp_path / "s", folders, do_fail=1.0).failed == 0
+    assert contents(tmp_path / "s") == before
+
+
+def test_another_schema_version_is_named(tmp_path: Path, draw_pairs: Any) -> None:
+    caption(tmp_path / "s", draw_pairs(2))
+    header = json.loads((tmp_path / "s/store.json").read_text())
+    (tmp_path / "s/store.json").write_text(json.dumps({**header, "schema_version": 99}))
+    with pytest.raises(StoreError, match="schema version 99, this program reads 1"):
+        Store.open(tmp_path / "s")
+    with pytest.raises(StoreError, match="no store here"):
+        Store.open(tmp_path)
+    (tmp_path / "s/store.json").write_text("[]")
+    with pytest.raises(StoreError, match="damaged"):
+        Store.open(tmp_path / "s")
+
+
+def _forged(row: PlanRow, **changes: Any) -> dict[str, Any]:
+    return {**vars(row), **changes}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"key": "../../evil"},
+        {"key": "/etc/passwd"},
+        {"key": "a\0b"},
+        {"key": "x" * 5000},
+        {"first": "../../../etc/passwd"},
+        {"second": "/etc/passwd"},
+        {"first": "a\0.png"},
+        {"shard": 7},
+        {"pair_id": "0" * 32},
+        {"height": -1},
+    ],
+)
+def test_a_crafted_plan_is_refused(tmp_path: Path, draw_pairs: Any, change: dict[str, Any]) -> None:
+    from pipeline.plan import plan_schema
+
+    caption(tmp_path / "s", draw_pairs(2))
+    store = Store.open(tmp_path / "s")
+    rows = [_forged(store.plan()[0], **change), vars(store.plan()[1])]
+    pq.write_table(pa.Table.from_pylist(rows, schema=plan_schema()), tmp_path / "s/plan.parquet")
+    with pytest.raises(StoreError):
+        Store.open(tmp_path / "s").plan()
+
+
+def test_links_and_names_cannot_lead_out_of_the_store(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(2)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    caption(tmp_path / "s", folders)
+    shutil.rmtree(tmp_path / "s/priors")
+    (tmp_path / "s/priors").symlink_to(outside)
+    with pytest.raises(StoreError, match="out of the store"):
+        caption(tmp_path / "s", folders)
+    assert list(outside.iterdir()) == []
+    for name in ("../x", "/x", "a/../../x", "a\0b"):
+        with pytest.raises(StoreError, match="refused"), LocalPlace(tmp_path).writer(name):
+            pass
+    for prior in ("../x", "", "a/b", "x" * 100):
+        with pytest.raises(InputError, match="--prior"):
+            caption(tmp_path / "t", folders, prior=prior)
+
+
+def test_a_crafted_tar_gives_an_error_and_no_file(tmp_path: Path, draw_pairs: Any) -> None:
+    caption(tmp_path / "s", draw_pairs(2))
+    tar = tmp_path / "s/images/shard-000000.tar"
+    size = tar.stat().st_size
+    with tarfile.open(tar, "w", format=tarfile.USTAR_FORMAT) as archive:
+        member = tarfile.TarInfo("../../evil.sh")
+        member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(member)
+    tar.write_bytes(tar.read_bytes().ljust(size, b"\0")[:size])
+    store = Store.open(tmp_path / "s")
+    with pytest.raises(StoreError, match="store verify"):
+        store.image_bytes(store.plan()[0])
+    assert verify(store).problems
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def test_a_crafted_table_is_refused_before_it_is_unpacked(tmp_path: Path, draw_pairs: Any) -> None:
+    caption(tmp_path / "s", draw_pairs(2))
+    path = tmp_path / "s/priors/text/shard-000000.parquet"
+    bomb = pa.table({"key": pa.array(["x" * 1000] * 200_000)})
+    pq.write_table(bomb, path, compression="zstd", use_dictionary=False)
+    assert path.stat().st_size < 400_000
+    with pytest.raises(StoreError, match="rows where 2 are planned"):
+        Store.open(tmp_path / "s").rows()
+    with pytest.raises(StoreError, match="claim to hold"):
+        read_table(path.read_bytes(), "bomb", rows=200_000)
+    path.write_bytes(b"PAR1 nonsense PAR1")
+    with pytest.raises(StoreError, match="not a readable Parquet"):
+        Store.open(tmp_path / "s").rows()
+    pq.write_table(pa.table({"key": ["a", "b"]}), path)
+    with pytest.raises(StoreError, match="columns"):
+        Store.open(tmp_path / "s").rows()
+
+
+def test_odd_file_names_become_safe_keys(tmp_path: Path, draw_pairs: Any) -> None:
+    first, second = draw_pairs(1)
+    for name in ("über straße.png", "..hidden.png", "x" * 200 + ".png", "a b.png", "-rf.png"):
+        shutil.copy(first / "p0000.png", first / name)
+        shutil.copy(second / "p0000.png", second / name)
+    caption(tmp_path / "s", (first, second))
+    store = Store.open(tmp_path / "s")
+    assert verify(store).problems == []
+    assert {row.first for row in store.plan()} == {f"vi/{path.name}" for path in first.iterdir()}
+
+
+def test_bad_input_leaves_no_store_behind(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(3)
+    (folders[0] / "p0001.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"p0001\.png.*empty"):
+        caption(tmp_path / "s", folders)
+    (folders[0] / "p0001.png").unlink()
+    with pytest.raises(PairingError, match=r"p0001\.png"):
+        caption(tmp_path / "s", folders)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_truncated_image_is_that_pairs_failure(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(3)
+    path = folders[0] / "p0001.png"
+    path.write_bytes(path.read_bytes()[:900])
+    summary = caption(tmp_path / "s", folders)
+    assert summary.errors == {"image": 1}
+    assert "vi/p0001.png: the image is damaged or cut short" in str(summary.first_error)
+
+
+def test_one_pair_can_be_looked_up(tmp_path: Path, draw_pairs: Any) -> None:
+    caption(tmp_path / "s", draw_pairs(3))
+    store = Store.open(tmp_path / "s")
+    assert describe_pair(store, "p0001")["priors"]["text"]["status"] == "ok"
+    assert describe_store(store)["priors"]["text"]["pairs"] == 3
+    with pytest.raises(StoreError, match="did you mean 'p0001'"):
+        describe_pair(store, "p00011")
