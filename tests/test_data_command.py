@@ -1,0 +1,83 @@
+"""`fusioncli data` as a stranger runs it: answers, JSON, exit codes, one sentence for bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+Run = Callable[..., "CompletedProcess[str]"]
+
+
+def one_sentence(result: CompletedProcess[str], code: int) -> str:
+    assert result.returncode == code, result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    return lines[0]
+
+
+def test_list_names_all_and_gives_json(fusioncli: Run) -> None:
+    result = fusioncli("data", "list", "--json", "-")
+    assert result.returncode == 0, result.stderr
+    found = {entry["name"]: entry for entry in json.loads(result.stdout)}
+    assert len(found) == 9
+    assert found["roadscene"]["splits"]["test"] == {
+        "folders": {"visible": "vi", "infrared": "ir"}, "expected": 44, "file": "splits/roadscene-v1.yaml",
+    }  # fmt: skip
+    assert found["harvard-pet-mri"]["task"] == "medical"
+    table = fusioncli("data", "list")
+    assert all(name in table.stdout for name in found)
+
+
+def test_check_of_a_real_set(fusioncli: Run, data_root: Path, tmp_path: Path) -> None:
+    result = fusioncli("data", "check", "tno", "--root", data_root, "--json", "report.json")
+    assert result.returncode == 0, result.stderr
+    assert "tno: 25 pairs, no problems" in result.stdout
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["ok"] is True
+    assert {split["name"]: split["pairs"] for split in report["splits"]} == {"train": 20, "test": 5}
+    assert sum(report["splits"][0]["sizes"].values()) == 20
+
+
+def test_check_of_a_damaged_set_fails_and_names_the_path(fusioncli: Run, data_root: Path, tmp_path: Path) -> None:
+    shutil.copytree(data_root / "tno", tmp_path / "tno")
+    (tmp_path / "tno" / "vi" / "07.png").write_bytes(b"")
+    result = fusioncli("--quiet", "data", "check", "tno", "--root", tmp_path, "--json", "-")
+    assert "1 problems" in one_sentence(result, 1)
+    (problem,) = json.loads(result.stdout)["problems"]
+    assert problem["path"] == str(tmp_path / "tno" / "vi" / "07.png")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("check", "roadscene", "--root", "nowhere"), "nowhere: no such data folder"),
+        (("check", "roadscenes", "--root", "."), "did you mean 'roadscene'"),
+        (("check", "tno", "--root", "."), "tno should lie there"),
+        (("synth", "new", "--pairs", "0"), "draw at least one pair"),
+    ],
+)
+def test_bad_input_is_one_sentence(fusioncli: Run, arguments: tuple[str, ...], words: str) -> None:
+    assert words in one_sentence(fusioncli("--quiet", "data", *arguments), 2)
+
+
+def test_synth_draws_a_set_that_check_accepts(fusioncli: Run, tmp_path: Path) -> None:
+    place = tmp_path / "with space" / "synthetic"
+    result = fusioncli("data", "synth", place, "--pairs", "6", "--height", "48", "--width", "64", "--json", "-")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["pairs"] == 6
+    assert len((place / "truth.jsonl").read_text().splitlines()) == 6
+    checked = fusioncli("data", "check", "synthetic", "--root", place.parent)
+    assert checked.returncode == 0, checked.stderr
+    assert "6 pairs, no problems" in checked.stdout
+    assert "not an empty folder" in one_sentence(fusioncli("--quiet", "data", "synth", place), 2)
+
+
+def test_every_command_shows_an_example(fusioncli: Run) -> None:
+    for name in ("list", "check", "synth"):
+        assert f"Example: fusioncli data {name}" in fusioncli("data", name, "--help").stdout
