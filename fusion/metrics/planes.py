@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -41,6 +41,10 @@ class Plane:
             self._memory[key] = compute()
         return cast(Kept, self._memory[key])
 
+    def remembered(self, key: Hashable) -> Any:
+        """What was remembered under ``key``, or None."""
+        return self._memory.get(key)
+
     @property
     def centre(self) -> Tensor:
         """(N, 1, 1, 1) most frequent grey level of each image; not differentiable."""
@@ -57,8 +61,8 @@ class Plane:
 
     @property
     def codes(self) -> Tensor:
-        """(N, H*W) int64 values rounded to 0..255, for histograms; not differentiable."""
-        return self.recall("codes", lambda: self.values.detach().round().clamp(0, 255).flatten(1).long())
+        """(N, H*W) int32 values rounded to 0..255, for histograms; not differentiable."""
+        return self.recall("codes", lambda: _rounded(self.values))
 
     @property
     def counts(self) -> Tensor:
@@ -74,11 +78,15 @@ def plane(image: Grey) -> Plane:
     return image if isinstance(image, Plane) else Plane(image)
 
 
+def _rounded(values: Tensor) -> Tensor:
+    return values.detach().add(0.5).clamp_(0, 255).flatten(1).to(torch.int32)
+
+
 def count_codes(codes: Tensor, levels: int) -> Tensor:
     """(N, levels) how often each of 0..levels-1 occurs in each row of ``codes`` (N, P)."""
     batch = codes.shape[0]
     if batch > 1:
-        codes = codes + torch.arange(batch, device=codes.device).unsqueeze(1) * levels
+        codes = codes + torch.arange(batch, dtype=codes.dtype, device=codes.device).unsqueeze(1) * levels
     return torch.bincount(codes.flatten(), minlength=batch * levels).view(batch, levels)
 
 

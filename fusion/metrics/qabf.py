@@ -44,11 +44,15 @@ def edges(image: Plane) -> Edges:
 
     def compute() -> Edges:
         across, down = sobel(image)
-        # the gradients of sqrt at 0 and of the quotient at 0/0 are kept finite for optimisers
-        square = across.square() + down.square()
-        strength = torch.where(square > 0, square.clamp_min(1e-12).sqrt(), 0.0)
-        upright = across == 0
-        angle = torch.where(upright, math.pi / 2, torch.atan(-down / torch.where(upright, 1.0, across)))
+        square, upright = across.square() + down.square(), across == 0
+        if (
+            square.requires_grad
+        ):  # sqrt at 0 and 0 / 0 would give an optimiser NaN; looking away from them costs a third
+            strength = torch.where(square > 0, square.clamp_min(1e-12).sqrt(), 0.0)
+            across = torch.where(upright, 1.0, across)
+        else:
+            strength = square.sqrt()
+        angle = torch.where(upright, math.pi / 2, torch.atan(-down / across))
         return Edges(strength=strength, angle=angle)
 
     return image.recall("edges", compute)
@@ -57,8 +61,8 @@ def edges(image: Plane) -> Edges:
 def preserved(source: Edges, fused: Edges) -> Tensor:
     """Q of each pixel, (N, 1, H, W), 0..0.987."""
     small, large = torch.minimum(source.strength, fused.strength), torch.maximum(source.strength, fused.strength)
-    equal = source.strength == fused.strength
-    ratio = torch.where(equal, fused.strength, small / torch.where(large > 0, large, 1.0))
+    equal = small == large
+    ratio = torch.where(equal, fused.strength, small / torch.where(equal, 1.0, large))
     agreement = 1 - (source.angle - fused.angle).abs() * (2 / math.pi)
     return _sigmoid(ratio, STRENGTH) * _sigmoid(agreement, ORIENTATION)
 

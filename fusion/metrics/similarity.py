@@ -5,12 +5,14 @@ All take grey images (N, 1, H, W) of 0..255, tensors or Planes; differentiable i
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 from torch.nn import functional as nn
 
 from fusion.metrics.planes import Grey, Plane, plane, undefined
-from fusion.metrics.windows import box_window, gaussian_window, local_mean
+from fusion.metrics.windows import box_window, gaussian_window, local_means
 
 WINDOW = gaussian_window(11, 1.5)
 UNIFORM_WINDOW = box_window(7)
@@ -68,29 +70,29 @@ def _compare(
 ) -> list[tuple[Tensor, Tensor]]:
     """For each source (mean SSIM, mean contrast-structure term), each (N,)."""
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    mean_f, square_f, cross_a, cross_b = local_mean(
-        torch.cat([f.centred, f.centred.square(), a.centred * f.centred, b.centred * f.centred], dim=1), window
-    ).chunk(4, dim=1)
-    variance_f = (square_f - mean_f.square()) * correction
+    key = ("ssim moments", window)
+    fresh = [image for image in (f, a, b) if image.remembered(key) is None]
+    maps = [a.centred * f.centred, b.centred * f.centred]
+    maps += [part for image in fresh for part in (image.centred, image.centred.square())]
+    # one pass over everything that is not known yet: the cost is by the pass more than by the map
+    means = local_means(maps, window)
+    for place, image in enumerate(fresh):
+        mean, square = means[2 + 2 * place : 4 + 2 * place]
+        image.recall(key, partial(_moments, mean, square, correction))
+    mean_f, variance_f = f.remembered(key)
     pairs = []
-    for source, cross in ((a, cross_a), (b, cross_b)):
-        mean, variance = moments(source, window)
-        covariance = (cross - mean * mean_f) * correction
-        structure = (2 * covariance + c2) / (variance * correction + variance_f + c2)
+    for source, cross in ((a, means[0]), (b, means[1])):
+        mean, variance = source.remembered(key)
+        structure = (2 * correction * (cross - mean * mean_f) + c2) / (variance + variance_f + c2)
         m, mf = mean + source.centre, mean_f + f.centre
         luminance = (2 * m * mf + c1) / (m.square() + mf.square() + c1)
         pairs.append(((luminance * structure).mean(dim=(1, 2, 3)), structure.mean(dim=(1, 2, 3))))
     return pairs
 
 
-def moments(image: Plane, window: tuple[float, ...] = WINDOW) -> tuple[Tensor, Tensor]:
-    """Local mean (of the centred image) and variance under the SSIM window."""
-
-    def compute() -> tuple[Tensor, Tensor]:
-        mean, square = local_mean(torch.cat([image.centred, image.centred.square()], dim=1), window).chunk(2, dim=1)
-        return mean, square - mean.square()
-
-    return image.recall(("ssim moments", window), compute)
+def _moments(mean: Tensor, square: Tensor, correction: float) -> tuple[Tensor, Tensor]:
+    """Local mean (of the centred image) and variance under a window."""
+    return mean, (square - mean.square()) * correction
 
 
 def _half(image: Plane) -> Plane:

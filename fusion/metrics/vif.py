@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from fusion.metrics.planes import Grey, Plane, plane, undefined
-from fusion.metrics.windows import gaussian_window, local_mean
+from fusion.metrics.windows import gaussian_window, local_mean, local_means
 
 LENGTHS = (17, 9, 5, 3)
 VISUAL_NOISE = 2.0
@@ -23,6 +24,7 @@ class Windows:
     zeros_around: bool = False
 
 
+Scales = list[tuple[Tensor, Tensor, Tensor]]  # for each scale an image, its local mean and its local variance
 WINDOWS = Windows(weights=tuple(gaussian_window(length, length / 5) for length in LENGTHS))
 SMALLEST_SIDE = 41  # below it the last scale has no full window
 
@@ -54,18 +56,31 @@ def vif_of_each(first: Grey, second: Grey, fused: Grey, windows: Windows = WINDO
     if min(f.size) < SMALLEST_SIDE:
         return undefined(f), undefined(f)
     kept = [torch.zeros((), dtype=f.values.dtype, device=f.values.device)] * 2
-    scaled_f = _start(f, windows)
-    scaled = [scales(a, windows), scales(b, windows)]
+    key = ("vif scales", windows)
+    known = [source.remembered(key) for source in (a, b)]
+    scaled: list[Scales] = [list(one) if one else [] for one in known]
+    current = [_start(image, windows) for image in (a, b, f)]
     for scale, window in enumerate(windows.weights):
         if scale:
-            scaled_f = local_mean(scaled_f, window, windows.zeros_around)[..., ::2, ::2]
-        xs = [source[scale] for source in scaled]
-        stack = torch.cat([scaled_f, scaled_f.square(), *(x * scaled_f for x, _, _ in xs)], dim=1)
-        mean_f, square_f, *crosses = local_mean(stack, window, windows.zeros_around).chunk(4, dim=1)
-        variance_f = (square_f - mean_f.square()).clamp_min(0)
-        for index, ((_, mean, variance), cross) in enumerate(zip(xs, crosses, strict=True)):
-            kept[index] = kept[index] + information_kept(variance, variance_f, cross - mean * mean_f)
-    totals = [information_there(scaled_source) for scaled_source in scaled]
+            current = [
+                known[index][scale][0] if index < 2 and known[index] else _next(image, window, windows)
+                for index, image in enumerate(current)
+            ]
+        # one pass over everything that is not known yet: the cost is by the pass more than by the map
+        fresh = [index for index in (0, 1) if not known[index]]
+        maps = [current[2], current[2].square(), current[0] * current[2], current[1] * current[2]]
+        maps += [part for index in fresh for part in (current[index], current[index].square())]
+        means = local_means(maps, window, windows.zeros_around)
+        for place, index in enumerate(fresh):
+            mean, square = means[4 + 2 * place : 6 + 2 * place]
+            scaled[index].append((current[index], mean, (square - mean.square()).clamp_min(0)))
+        variance_f = (means[1] - means[0].square()).clamp_min(0)
+        for index in (0, 1):
+            _, mean, variance = scaled[index][scale]
+            kept[index] = kept[index] + information_kept(variance, variance_f, means[2 + index] - mean * means[0])
+    for source, levels in zip((a, b), scaled, strict=True):
+        source.recall(key, partial(list, levels))
+    totals = [information_there(levels) for levels in scaled]
     to_first, to_second = (
         torch.where(total > 0, share / torch.where(total > 0, total, 1.0), torch.nan)
         for share, total in zip(kept, totals, strict=True)
@@ -75,32 +90,18 @@ def vif_of_each(first: Grey, second: Grey, fused: Grey, windows: Windows = WINDO
 
 def information_kept(source: Tensor, fused: Tensor, covariance: Tensor) -> Tensor:
     """Sum of ``log(1 + g^2 s_X / (s_v + n))``, (N,), from local variances and covariance."""
-    varies = (source >= TINY) & (fused >= TINY)
-    gain = torch.where(varies & (covariance > 0), covariance / (source + TINY), 0.0)
-    left = torch.where(gain > 0, fused - gain * covariance, fused).clamp_min(TINY)
+    gain = torch.where(source >= TINY, covariance.clamp_min(0) / (source + TINY), 0.0)
+    left = (fused - gain * covariance).clamp_min(TINY)
     return torch.log1p(gain.square() * source / (left + VISUAL_NOISE)).sum(dim=(1, 2, 3))
 
 
-def information_there(scaled: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+def information_there(scaled: Scales) -> Tensor:
     """Sum of ``log(1 + s_X / n)`` over all scales, (N,)."""
     return torch.stack([torch.log1p(variance / VISUAL_NOISE).sum(dim=(1, 2, 3)) for _, _, variance in scaled]).sum(0)
 
 
-def scales(image: Plane, windows: Windows = WINDOWS) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """For each scale: the image, its local mean and its local variance."""
-
-    def compute() -> list[tuple[Tensor, Tensor, Tensor]]:
-        levels = []
-        current = _start(image, windows)
-        for scale, window in enumerate(windows.weights):
-            if scale:
-                current = local_mean(current, window, windows.zeros_around)[..., ::2, ::2]
-            stack = torch.cat([current, current.square()], dim=1)
-            mean, square = local_mean(stack, window, windows.zeros_around).chunk(2, dim=1)
-            levels.append((current, mean, (square - mean.square()).clamp_min(0)))
-        return levels
-
-    return image.recall(("vif scales", windows), compute)
+def _next(image: Tensor, window: tuple[float, ...], windows: Windows) -> Tensor:
+    return local_mean(image, window, windows.zeros_around, step=2)
 
 
 def _start(image: Plane, windows: Windows) -> Tensor:
