@@ -13,17 +13,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fusion.augment import centre_crop, draw_crop, generator
+from fusion.augment import Crop, centre_crop, draw_crop, generator
+from fusion.drawn import Drawer
 from fusion.losses import TERMS
 from fusion.order import Order, digest_number
 from fusion.recipe import Recipe
 from pipeline.errors import StoreError
+from pipeline.events import Event
+from pipeline.guard import content_hash, refuse_test_content
 from pipeline.images import Picture, read_image
 from pipeline.tasks import load_task
 
 AHEAD = 3  # batches read in advance
+CHECKED_AT_START = 2000  # pairs
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Said = tuple[tuple[Event, ...], str]  # the events and the scene sentence of a caption
 
 
 class Shelf(Protocol):
@@ -35,6 +40,7 @@ class Shelf(Protocol):
     def header(self) -> Any: ...
     def plan(self) -> list[Any]: ...
     def rows(self, prior: str, columns: Sequence[str] | None = None) -> Any: ...
+    def fingerprint(self, prior: str) -> dict[str, Any]: ...
     def image_bytes(self, row: Any) -> tuple[bytes, bytes]: ...
 
 
@@ -67,13 +73,24 @@ class Pairs:
     """The pairs of one store that are trained on, or held out for validation, with their texts and weights."""
 
     def __init__(
-        self, shelf: Shelf, rows: Sequence[Any], texts: Floats, weights: Floats, cache: Cache | None = None
+        self,
+        shelf: Shelf,
+        rows: Sequence[Any],
+        texts: Floats,
+        weights: Floats,
+        cache: Cache | None = None,
+        said: Sequence[Said] | None = None,
+        drawer: Drawer | None = None,
+        guarded: set[str] | None = None,
     ) -> None:
         self.shelf = shelf
         self.rows = list(rows)
         self.texts = texts
         self.weights = weights
         self.cache = cache or Cache(0)
+        self.said = list(said) if said is not None else [((), "")] * len(self.rows)
+        self.drawer = drawer
+        self.guarded = guarded
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -91,7 +108,11 @@ class Pairs:
     def subset(self, indices: Sequence[int]) -> Pairs:
         """Some of the pairs, sharing the cache."""
         rows = [self.rows[index] for index in indices]
-        return Pairs(self.shelf, rows, self.texts[list(indices)], self.weights[list(indices)], self.cache)
+        said = [self.said[index] for index in indices]
+        chosen = list(indices)
+        return Pairs(
+            self.shelf, rows, self.texts[chosen], self.weights[chosen], self.cache, said, self.drawer, self.guarded
+        )
 
     def pictures(self, index: int) -> tuple[Bytes, Bytes]:
         """Visible (H, W) or (H, W, 3) and infrared (H, W), uint8."""
@@ -100,25 +121,30 @@ class Pairs:
         found = self.cache.get(key)
         if found is None:
             first, second = self.shelf.image_bytes(row)
-            visible = _bytes(read_image(first, name=f"{row.key} in {self.shelf.name}"), grey=False)
-            infrared = _bytes(read_image(second, name=f"{row.key} in {self.shelf.name}"), grey=True)
-            found = visible, infrared
+            pictures = [read_image(content, name=f"{row.key} in {self.shelf.name}") for content in (first, second)]
+            if self.guarded is not None and row.pair_id not in self.guarded:
+                refuse_test_content([content_hash(pictures[0], pictures[1])])
+                self.guarded.add(row.pair_id)
+            found = _bytes(pictures[0], grey=False), _bytes(pictures[1], grey=True)
             self.cache.put(key, found)
         return found
+
+    def sample(self, index: int, visit: int, recipe: Recipe) -> Batch:
+        """One pair, cropped, augmented and perhaps degraded, as a batch of one: a function of (seed, visit, pair)."""
+        row = self.rows[index]
+        random = generator(recipe.seed, visit, row.pair_id)
+        clean = draw_crop(*self.pictures(index), recipe, random)
+        seen, text, weights = clean, self.texts[index], self.weights[index]
+        if self.drawer is not None and random.random() < recipe.degrade:
+            degraded = self.drawer.draw(clean, *self.said[index], random)
+            seen, text = degraded.crop, degraded.text
+            weights = degraded.weights if recipe.weights == "prior" else weights
+        return _batch_of_one(row.key, seen, clean, text, weights)
 
     def centre(self, index: int, side: int) -> Batch:
         """The middle of a pair as a batch of one, for validation."""
         crop = centre_crop(*self.pictures(index), side)
-        visible, infrared = torch.from_numpy(crop.visible)[None], torch.from_numpy(crop.infrared)[None]
-        return Batch(
-            keys=(self.rows[index].key,),
-            visible=visible,
-            infrared=infrared,
-            target_visible=visible,
-            target_infrared=infrared,
-            weights=torch.from_numpy(self.weights[index : index + 1]),
-            text=torch.from_numpy(self.texts[index : index + 1]),
-        )
+        return _batch_of_one(self.rows[index].key, crop, crop, self.texts[index], self.weights[index])
 
 
 class Cache:
@@ -149,7 +175,8 @@ def open_pairs(shelf: Shelf, recipe: Recipe, cache: Cache | None = None) -> tupl
     Pairs whose caption failed are left out. Raises StoreError when no pair remains.
     """
     plan = shelf.plan()
-    table = shelf.rows(recipe.prior, columns=["status", "text_embedding", "loss_weights"])
+    columns = ["status", "text_embedding", "loss_weights", *(["events", "scene"] if recipe.degrade else [])]
+    table = shelf.rows(recipe.prior, columns=columns)
     good = [status == "ok" for status in table.column("status").to_pylist()]
     chosen = [index for index, row in enumerate(plan) if row.split == "train" and good[index]]
     if not chosen:
@@ -161,9 +188,24 @@ def open_pairs(shelf: Shelf, recipe: Recipe, cache: Cache | None = None) -> tupl
     table = table.take(chosen)
     texts = np.array(table.column("text_embedding").to_pylist(), dtype=np.float32)
     weights = _weights(shelf, recipe, table.column("loss_weights").to_pylist())
-    pairs = Pairs(shelf, [plan[index] for index in chosen], texts, weights, cache)
+    said, drawer = None, None
+    if recipe.degrade:
+        said = _said(table)
+        task = load_task(shelf.header.task)
+        drawer = Drawer(shelf.fingerprint(recipe.prior), task, tuple(shelf.header.modalities), shelf.name)
+    rows = [plan[index] for index in chosen]
+    pairs = Pairs(shelf, rows, texts, weights, cache, said, drawer, set())
+    check_content(pairs)
     held = held_out(pairs.pair_ids, recipe.validation_share, recipe.validation_pairs)
     return pairs.subset([i for i in range(len(pairs)) if i not in held]), pairs.subset(sorted(held))
+
+
+def check_content(pairs: Pairs) -> None:
+    """Refuse listed test pictures before training starts; in a large store each pair when it is first read instead."""
+    if len(pairs) <= CHECKED_AT_START:
+        with ThreadPoolExecutor(4) as pool:
+            for _ in pool.map(pairs.pictures, range(len(pairs))):
+                pass
 
 
 def held_out(pair_ids: Sequence[str], share: float, most: int) -> Collection[int]:
@@ -227,20 +269,7 @@ class IndexedReader:
         return self._drawn(draw.store, draw.index, draw.visit)
 
     def _drawn(self, store: int, index: int, visit: int) -> Batch:
-        pairs = self.stores[store]
-        row = pairs.rows[index]
-        random = generator(self.recipe.seed, visit, row.pair_id)
-        crop = draw_crop(*pairs.pictures(index), self.recipe, random)
-        visible, infrared = torch.from_numpy(crop.visible)[None], torch.from_numpy(crop.infrared)[None]
-        return Batch(
-            keys=(row.key,),
-            visible=visible,
-            infrared=infrared,
-            target_visible=visible,
-            target_infrared=infrared,
-            weights=torch.from_numpy(pairs.weights[index : index + 1]),
-            text=torch.from_numpy(pairs.texts[index : index + 1]),
-        )
+        return self.stores[store].sample(index, visit, self.recipe)
 
 
 def collate(batches: Sequence[Batch]) -> Batch:
@@ -251,6 +280,27 @@ def collate(batches: Sequence[Batch]) -> Batch:
         if field.name != "keys"
     }
     return Batch(keys=tuple(key for batch in batches for key in batch.keys), **joined)
+
+
+def _batch_of_one(key: str, seen: Crop, clean: Crop, text: Floats, weights: Floats) -> Batch:
+    planes = [torch.from_numpy(image)[None] for image in (seen.visible, seen.infrared, clean.visible, clean.infrared)]
+    return Batch(
+        keys=(key,),
+        visible=planes[0],
+        infrared=planes[1],
+        target_visible=planes[2],
+        target_infrared=planes[3],
+        weights=torch.from_numpy(weights)[None],
+        text=torch.from_numpy(text)[None],
+    )
+
+
+def _said(table: Any) -> list[Said]:
+    events = table.column("events").to_pylist()
+    scenes = table.column("scene").to_pylist()
+    return [
+        (tuple(Event(**event) for event in row or ()), scene or "") for row, scene in zip(events, scenes, strict=True)
+    ]
 
 
 def _weights(shelf: Shelf, recipe: Recipe, rows: list[dict[str, float]]) -> Floats:

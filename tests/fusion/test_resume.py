@@ -1,0 +1,143 @@
+"""Exact resume: N steps equal k steps, kill -9, resume and the rest, bit for bit on a CPU, teacher and student."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from fusion.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, steps_saved
+from fusion.recipe import load_recipe
+from fusion.run import read_log
+from fusion.training import resume_run, start_run
+from pipeline.errors import InputError, StoreError, TrainingError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SMALL = ["steps=4", "batch_size=1", "crop=48", "pictures=1", "validate_every=2", "checkpoint_every=2", "log_every=1", "shares_every=3", "validation_crop=64", "keep_checkpoints=9"]  # fmt: skip
+TIMINGS = ("images_per_second", "data_wait", "seconds")
+
+
+def arguments(stage: str, store: Path, out: Path, teacher: Path | None) -> list[str]:
+    command = ["train-teacher"] if stage == "teacher" else ["distill", "--teacher", str(teacher)]
+    settings = [f"--set={setting}" for setting in SMALL]
+    return ["--quiet", *command, "--store", str(store), "--recipe", "tiny", "--out", str(out), *settings]
+
+
+def start_and_kill(stage: str, store: Path, out: Path, teacher: Path | None, step: int) -> None:
+    """Run the real command and kill it without warning as soon as the checkpoint of ``step`` is there."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli", *arguments(stage, store, out, teacher)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+    )
+    until = time.monotonic() + 200
+    while step not in steps_saved(out):
+        if process.poll() is not None or time.monotonic() > until:
+            process.kill()
+            pytest.fail(f"no checkpoint of step {step}: {process.communicate()[1].decode()[-2000:]}")
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    last = f"checkpoints/step-{4:08d}"
+    names = ["model.safetensors", "best/model.safetensors"]
+    names += [
+        f"{last}/{name}" for name in ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json")
+    ]
+    for name in names:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    logs = [[{k: v for k, v in line.items() if k not in TIMINGS} for line in read_log(run)] for run in (one, other)]
+    assert logs[0] == logs[1]
+
+
+@pytest.fixture(scope="module")
+def teacher(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher trained without interruption."""
+    run = tmp_path_factory.mktemp("runs") / "teacher"
+    assert start_run(load_recipe("tiny", "teacher", SMALL), [store], run).finished
+    return run
+
+
+def test_a_killed_teacher_ends_with_the_same_bits(store: Path, teacher: Path, tmp_path: Path) -> None:
+    start_and_kill("teacher", store, tmp_path / "killed", None, step=2)
+    result = resume_run(tmp_path / "killed")
+    assert result.finished and result.step == 4
+    assert_same_run(teacher, tmp_path / "killed")
+
+
+def test_a_killed_student_ends_with_the_same_bits(store: Path, teacher: Path, tmp_path: Path) -> None:
+    assert start_run(load_recipe("tiny", "student", SMALL), [store], tmp_path / "whole", teacher).finished
+    start_and_kill("student", store, tmp_path / "killed", teacher, step=2)
+    assert resume_run(tmp_path / "killed").finished
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    adapters = [name for name in load_checkpoint(tmp_path / "whole").tensors["model"] if "adapters" in name]
+    assert len(adapters) == 8
+    state = load_checkpoint(tmp_path / "whole").tensors["optimizer"]
+    assert all(f"exp_avg/{name}" in state for name in adapters)  # the adapters are in the optimiser
+
+
+def test_a_run_stopped_by_the_clock_goes_on(store: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("nano", "student", [*SMALL, "batch_size=2", "steps=4"])
+    stopped = start_run(recipe, [store], tmp_path / "run", minutes=1e-9)
+    assert (stopped.finished, stopped.step) == (False, 1)
+    assert resume_run(tmp_path / "run").finished
+    assert start_run(recipe, [store], tmp_path / "whole").finished
+    assert (tmp_path / "run/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
+
+
+def test_a_folder_with_a_run_is_not_written_over(store: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("nano", "student", [*SMALL, "batch_size=2", "steps=1"])
+    start_run(recipe, [store], tmp_path / "run")
+    with pytest.raises(InputError, match="already holds a run; --resume"):
+        start_run(recipe, [store], tmp_path / "run")
+    (tmp_path / "run/mine.txt").write_text("keep")
+    start_run(recipe, [store], tmp_path / "run", overwrite=True)
+    assert (tmp_path / "run/mine.txt").exists()
+
+
+def test_a_run_of_another_store_content_is_not_resumed(new_store: Callable[..., Path], tmp_path: Path) -> None:
+    store = new_store(tmp_path, pairs=3)
+    recipe = load_recipe("nano", "student", [*SMALL, "batch_size=2", "steps=2"])
+    start_run(recipe, [store], tmp_path / "run", minutes=1e-9)
+    marker = next((store / "priors/text").glob("shard-*.json"))
+    marker.write_text(marker.read_text().replace('"rows"', '"Rows"'))
+    with pytest.raises(StoreError, match="is not the one this run was started with"):
+        resume_run(tmp_path / "run")
+
+
+def test_checkpoints_are_whole_and_limited(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        tensors = {"model": {"w": torch.full((2,), float(step))}}
+        save_checkpoint(tmp_path, Checkpoint(step=step, tensors=tensors, state={"best": None}), keep=2)
+    assert steps_saved(tmp_path) == [2, 3]
+    (tmp_path / "checkpoints/.unfinished-0").mkdir()  # what a kill in the middle of writing leaves
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None and loaded.step == 3 and loaded.tensors["model"]["w"].tolist() == [3, 3]
+    assert {path.suffix for path in (tmp_path / "checkpoints").rglob("*.*") if path.is_file()} == {
+        ".json",
+        ".safetensors",
+    }
+    (tmp_path / "checkpoints/step-00000003/model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(TrainingError, match=r"step-00000003: a damaged checkpoint .* go on from the one before"):
+        load_checkpoint(tmp_path)
+
+
+def test_what_is_not_a_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no training run here"):
+        resume_run(tmp_path)
+    (tmp_path / "training.json").write_text("{")
+    with pytest.raises(TrainingError, match="damaged"):
+        resume_run(tmp_path)
+    (tmp_path / "training.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(TrainingError, match="run format 99"):
+        resume_run(tmp_path)
