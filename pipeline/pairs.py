@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -109,11 +110,12 @@ def pair_size(pair: Pair) -> tuple[int, int]:
 def check_order(pairs: Sequence[Pair], channels: tuple[int, int] = (3, 1), sample: int = 3) -> None:
     """Decode a few pairs, spread over all, so that swapped folders are found before any work is done.
 
-    Raises PairingError or ImageError as ``read_pair`` does.
+    Raises PairingError as ``read_pair`` does. A damaged file is not this check's business: whoever reads it names it.
     """
     step = max(1, len(pairs) // sample)
     for pair in pairs[::step][:sample]:
-        read_pair(pair, channels)
+        with suppress(ImageError):
+            read_pair(pair, channels)
 
 
 def safe_key(stem: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.errors import FingerprintMismatch, InputError, PairingError
 from pipeline.manifest import Manifest
-from pipeline.pairs import Pair
+from pipeline.pairs import Pair, check_order
 from pipeline.place import place, write
 from pipeline.plan import make_plan, plan_digest, plan_table
 from pipeline.shards import table_bytes, tar_header, tar_members
@@ -43,6 +43,7 @@ def open_or_plan(
         _check_header(store, _header(manifest, pairs, size, limit))
         _check_data(store, pairs, root)
         return store
+    check_order(pairs, (manifest.modalities[0].channels, manifest.modalities[1].channels))
     size = shard_size or SHARD_SIZE
     rows = make_plan(pairs, root, size)
     for member in tar_members(rows, manifest.names):

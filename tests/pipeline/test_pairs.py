@@ -149,6 +149,11 @@ def test_swapped_modalities_are_found(folders: tuple[Path, Path]) -> None:
     check_order(pair_folders(*folders))
 
 
+def test_a_damaged_file_is_left_to_whoever_reads_it(folders: tuple[Path, Path]) -> None:
+    cut_short(folders[1] / "a.png")
+    check_order(pair_folders(*folders))
+
+
 def test_grey_in_both_is_no_swap(folders: tuple[Path, Path]) -> None:
     check_order(pair_folders(folders[1], folders[1]))
 
