@@ -22,7 +22,7 @@ def qabf(first: Grey, second: Grey, fused: Grey) -> Tensor:
     sigmoids, of the ratio of magnitudes (T .9994, k -15, D .5) and of the agreement of orientations (T .9879, k -22,
     D .8). Where two magnitudes are equal the published scripts use the magnitude itself as the ratio; so does this.
 
-    grey images (N, 1, H, W) of 0..255, tensors or Planes; returns (N,), NaN where neither source has an edge.
+    grey images (N, 1, H, W) of 0..255, tensors or Planes; returns (N,), NaN where both sources are black (elsewhere the zeros outside make the border an edge).
     Source: Xydeas and Petrovic, "Objective image fusion performance measure", Electronics Letters 2000.
     """
     a, b, f = (edges(plane(image)) for image in (first, second, fused))

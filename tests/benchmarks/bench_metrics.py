@@ -10,7 +10,7 @@ import argparse
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -52,9 +52,12 @@ def main() -> None:
     torch.set_num_threads(1)
     images = triple()
     sources = prepare(*images[:2])
-    rows = [(name, cpu_seconds(lambda: score(*images, names=[name]), runs)) for name in available_names("standard")]
-    rows.append(("the eight", cpu_seconds(lambda: score(*images, names=EIGHT), runs)))
-    rows.append(("default set", cpu_seconds(lambda: score(*images, names=DEFAULT_NAMES), runs)))
+
+    def spent(names: Sequence[str]) -> float:
+        return cpu_seconds(lambda: score(*images, names=names), runs)
+
+    rows = [(name, spent([name])) for name in available_names("standard")]
+    rows += [("the eight", spent(EIGHT)), ("default set", spent(DEFAULT_NAMES))]
     rows.append(("default set, sources known", cpu_seconds(lambda: score_fused(sources, images[2]), runs)))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for _ in range(20):

@@ -1,0 +1,148 @@
+"""``fusioncli score`` on files and folders: the answer, the table, bad input, remembered scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fusion.score import score
+from fusion.score_cache import ScoreCache, code_digest
+from fusion.scorecard import Scorecard, check_files, find_files
+from fusion.scoring import score_files
+from pipeline.errors import ImageError, InputError, PairingError
+
+Run = Callable[..., "object"]
+
+
+def picture(seed: int, size: tuple[int, ...] = (48, 56)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, size, dtype=np.uint8)
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path, Path]:
+    """Three pairs with fused images: vi (colour), ir, fused, some under other file types."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    homes = tmp_path / "vi", tmp_path / "ir", tmp_path / "fused"
+    for home in homes:
+        home.mkdir()
+    for n in range(3):
+        Image.fromarray(picture(n, (48, 56, 3))).save(homes[0] / f"{n:03}.webp", lossless=True)
+        Image.fromarray(picture(10 + n)).save(homes[1] / f"{n:03}.png")
+        Image.fromarray(picture(20 + n, (48, 56, 3))).save(homes[2] / f"{n:03}.png")
+    return homes
+
+
+def test_folders_are_scored_by_stem(folders: tuple[Path, Path, Path]) -> None:
+    card = score_files(*folders, names=["EN", "VIF", "MS-SSIM"])
+    expected = score(picture(1, (48, 56, 3)), picture(11), picture(21, (48, 56, 3)), names=["EN", "VIF", "MS-SSIM"])
+    assert card.images["001"] == expected
+    answer = card.as_json()
+    assert answer["convention"] == "standard" and answer["n"] == 3 and answer["missing"] == 0
+    assert answer["mean"]["MS-SSIM"] is None and answer["undefined"] == {"MS-SSIM": 3}  # type: ignore[index]
+    mean = sum(scores["EN"] for scores in card.images.values()) / 3  # type: ignore[misc]
+    assert card.mean("EN") == pytest.approx(mean)
+
+
+def test_an_undefined_value_is_no_part_of_a_mean() -> None:
+    card = Scorecard(convention="standard", names=("CC",), images={"a": {"CC": 0.5}, "b": {"CC": None}})
+    assert card.mean("CC") == 0.5 and card.undefined("CC") == 1
+
+
+def test_the_command_prints_and_writes(fusioncli: Run, folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    done = fusioncli("score", *folders, "--convention", "zoo", "--metrics", "EN,NMI", "--json", tmp_path / "s.json")
+    assert done.returncode == 0, done.stderr  # type: ignore[attr-defined]
+    assert "convention zoo" in done.stdout and "NMI" in done.stdout  # type: ignore[attr-defined]
+    answer = json.loads((tmp_path / "s.json").read_text())
+    assert answer["convention"] == "zoo" and set(answer["mean"]) == {"EN", "NMI"}
+    assert [image["name"] for image in answer["images"]] == ["000", "001", "002"]
+    files = [folder / name for folder, name in zip(folders, ("001.webp", "001.png", "001.png"), strict=True)]
+    done = fusioncli("--quiet", "score", *files, "--metrics", "EN,NMI", "--convention", "zoo", "--json", "-")
+    assert json.loads(done.stdout)["images"][0] == answer["images"][1]  # type: ignore[attr-defined]
+    done = fusioncli("score", *folders, "--convention", "standart")
+    assert done.returncode == 2 and "did you mean 'standard'" in done.stderr  # type: ignore[attr-defined]
+    assert "Traceback" not in done.stderr  # type: ignore[attr-defined]
+
+
+def test_missing_and_extra_files_are_listed_or_counted(folders: tuple[Path, Path, Path]) -> None:
+    (folders[2] / "002.png").unlink()
+    Image.fromarray(picture(9)).save(folders[2] / "stray.png")
+    with pytest.raises(
+        PairingError, match=r"2 images are not in all three folders: 002 .*fused.*stray .*--allow-missing"
+    ):
+        find_files(*folders)
+    files, missing = find_files(*folders, allow_missing=True)
+    assert [file.name for file in files] == ["000", "001"] and missing == 2
+    assert score_files(*folders, names=["EN"], allow_missing=True).as_json()["missing"] == 2
+
+
+def test_names_that_do_not_overlap(folders: tuple[Path, Path, Path]) -> None:
+    for path in list(folders[2].iterdir()):
+        path.rename(path.with_name("fused_" + path.name))
+    with pytest.raises(PairingError, match="no stem is in all three folders"):
+        find_files(*folders, allow_missing=True)
+
+
+def test_all_misfits_are_in_one_error(folders: tuple[Path, Path, Path]) -> None:
+    Image.fromarray(picture(1, (40, 56))).save(folders[2] / "000.png")
+    Image.fromarray(picture(1).astype(np.uint16) * 257).save(folders[1] / "001.png")
+    Image.fromarray(picture(1, (48, 56, 4))).save(folders[2] / "002.png")
+    with pytest.raises(ImageError) as caught:
+        check_files(find_files(*folders)[0])
+    text = str(caught.value)
+    assert "3 problems" in text and "16-bit" in text and "alpha" in text and "56 x 40" in text
+
+
+def test_other_bad_input(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file or folder"):
+        find_files(folders[0], folders[1], tmp_path / "nowhere")
+    with pytest.raises(InputError, match="not a mixture"):
+        find_files(folders[0], folders[1], folders[2] / "001.png")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no images"):
+        find_files(folders[0], folders[1], tmp_path / "empty")
+    with pytest.raises(ImageError, match="expected to be grey"):
+        score_files(folders[1], folders[0], folders[2], names=["EN"])
+    frames = [Image.fromarray(picture(n)) for n in range(2)]
+    frames[0].save(folders[2] / "000.png", save_all=True, append_images=frames[1:])
+    with pytest.raises(ImageError, match=r"000\.png.*animated"):
+        score_files(*folders, names=["EN"])
+    (folders[2] / "000.jpg").write_bytes(b"")
+    with pytest.raises(PairingError, match="same stem"):
+        find_files(*folders)
+
+
+def test_scores_are_remembered_by_content(
+    folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = score_files(*folders, names=["EN"])
+    (folders[2] / "000.png").rename(folders[2] / "keep")
+    (folders[2] / "keep").rename(folders[2] / "000.png")
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("scored again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fusion.scoring.score_fused", refuse)
+        assert score_files(*folders, names=["EN"]).images == first.images
+        with pytest.raises(AssertionError):
+            score_files(*folders, names=["EN"], cached=False)
+        with pytest.raises(AssertionError):
+            score_files(*folders, names=["EN"], convention="zoo")
+    for path in (tmp_path / "cache").rglob("*.json"):
+        path.write_text("{broken")
+    assert score_files(*folders, names=["EN"]).images == first.images
+    Image.fromarray(picture(99)).save(folders[2] / "000.png")
+    assert score_files(*folders, names=["EN"]).images["000"] != first.images["000"]
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    cache = ScoreCache(tmp_path / "file")
+    cache.save("ab" * 32, {"EN": 1.0})
+    assert cache.load("ab" * 32) == {} and not cache.writable
+    assert len(code_digest()) == 64
