@@ -15,6 +15,7 @@ from fusion.commands.bench import bench
 from fusion.commands.doctor import doctor
 from fusion.commands.fuse import fuse
 from fusion.commands.nets import nets
+from fusion.commands.quickstart import quickstart
 from fusion.commands.score import score
 from fusion.commands.train import distill, train_teacher
 from pipeline.commands.caption import caption
@@ -42,6 +43,7 @@ def options(
         set_quiet(True)
 
 
+app.command()(quickstart)
 app.command()(doctor)
 app.command()(caption)
 app.add_typer(data)

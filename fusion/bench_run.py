@@ -10,7 +10,7 @@ from pathlib import Path
 from fusion.benchmark import BenchSet, channels, fuse_once, machine, methods_for, pairs_to_score, run_bench
 from fusion.methods import eight_bit, grey_bytes
 from fusion.report.gallery import Shot, choose
-from fusion.report.page import write_page
+from fusion.report.page import Section, write_page
 from fusion.results import BenchResult, DatasetResult
 from fusion.tables import csv_table, latex_table, markdown_table
 from pipeline.atomic import write_text
@@ -41,7 +41,18 @@ class BenchOptions:
     command: str = "fusioncli bench"
 
 
-def run_all(options: BenchOptions) -> BenchResult:
+@dataclass(frozen=True, kw_only=True)
+class PageExtras:
+    """What else a page shows: its title, its own place, sections around the scores, sentences about pairs by key."""
+
+    title: str
+    path: Path
+    first: tuple[Section, ...] = ()
+    last: tuple[Section, ...] = ()
+    notes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def run_all(options: BenchOptions, extras: PageExtras | None = None) -> BenchResult:
     """Score everything, write the page and the tables under ``options.out``, and return the result."""
     sets = bench_sets(options)
     device = options.device or default_device()
@@ -60,11 +71,13 @@ def run_all(options: BenchOptions) -> BenchResult:
     result = BenchResult(datasets=tuple(found), machine=machine(), command=options.command)
     write_tables(result, options.out)
     most = max(4, MOST_SHOTS // len(sets))
+    extras = extras or PageExtras(title="Fusion benchmark", path=options.out / "index.html")
     shots = [
-        shot for one, scores in zip(sets, found, strict=True) for shot in take_shots(one, scores, options.out, most)
+        shot
+        for one, scores in zip(sets, found, strict=True)
+        for shot in take_shots(one, scores, options.out, most, extras.notes)
     ]
-    title = "Fusion benchmark: " + ", ".join(one.manifest.title for one in sets)
-    write_page(options.out / "index.html", result, shots, title=title)
+    write_page(extras.path, result, shots, title=extras.title, first=extras.first, last=extras.last)
     return result
 
 

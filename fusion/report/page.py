@@ -43,13 +43,24 @@ def write_page(
     with progress() as bar:
         task = bar.add_task("page", total=len(shots))
         gallery = encode(shots, lambda name: titles.get(name, name), advance=lambda: bar.advance(task))
+
+    def suffix(dataset: DatasetResult) -> str:
+        return f": {dataset.name}" if len(result.datasets) > 1 else ""
+
     sections = [*first]
     for dataset in result.datasets:
-        sections.append(_scores_section(dataset))
+        sections.append(_scores_section(dataset, suffix(dataset)))
     if gallery:
         sections.append(_gallery_section(gallery))
     for dataset in result.datasets:
-        sections.extend(section for section in (_worst_section(dataset, gallery), _versus_section(dataset)) if section)
+        sections.extend(
+            section
+            for section in (
+                _worst_section(dataset, gallery, suffix(dataset)),
+                _versus_section(dataset, suffix(dataset)),
+            )
+            if section
+        )
     sections += [*last, _provenance_section(result)]
     text = Template(_part("page.html")).substitute(
         title=escape(title),
@@ -119,7 +130,7 @@ def _versus_data(dataset: DatasetResult) -> dict[str, Any]:
     return {"metrics": list(dataset.metrics), "pairs": pairs}
 
 
-def _scores_section(dataset: DatasetResult) -> Section:
+def _scores_section(dataset: DatasetResult, suffix: str) -> Section:
     said = "".join(f"<p>{escape(text)}</p>" for text in sentences(dataset))
     plots = {metric: pareto_plot(dataset, metric) for metric in headlines(dataset)}
     html = f'<div class="said">{said}</div><div class="card">{score_table(dataset)}<p class="note">{escape(RANK_NOTE)} '
@@ -133,7 +144,7 @@ def _scores_section(dataset: DatasetResult) -> Section:
             f'<div id="plots-{dataset.name}">{figures}</div>'
             '<p class="note">The dashed line joins the methods that no other beats in both.</p></div>'
         )
-    return Section(anchor=f"scores-{dataset.name}", title=f"Scores: {dataset.title}", html=html)
+    return Section(anchor=f"scores-{dataset.name}", title=f"Scores{suffix}", html=html)
 
 
 def score_table(dataset: DatasetResult) -> str:
@@ -216,7 +227,7 @@ def _gallery_section(gallery: list[dict[str, Any]]) -> Section:
     return Section(anchor="gallery", title="Pictures", html=html)
 
 
-def _worst_section(dataset: DatasetResult, gallery: list[dict[str, Any]]) -> Section | None:
+def _worst_section(dataset: DatasetResult, gallery: list[dict[str, Any]], suffix: str) -> Section | None:
     shown = {item["key"] for item in gallery if item["dataset"] == dataset.name}
     lead = dataset.lead
     columns = []
@@ -235,10 +246,10 @@ def _worst_section(dataset: DatasetResult, gallery: list[dict[str, Any]]) -> Sec
     title = dataset.methods[lead].title
     html = f'<p class="quiet">The pairs on which {escape(title)} scores lowest; each opens in the gallery.</p>'
     html += f'<div class="card worst">{"".join(columns)}</div>'
-    return Section(anchor=f"worst-{dataset.name}", title=f"Worst cases: {dataset.title}", html=html)
+    return Section(anchor=f"worst-{dataset.name}", title=f"Worst cases{suffix}", html=html)
 
 
-def _versus_section(dataset: DatasetResult) -> Section | None:
+def _versus_section(dataset: DatasetResult, suffix: str) -> Section | None:
     if len(dataset.methods) < 2:
         return None
     lead = dataset.lead
@@ -264,7 +275,7 @@ def _versus_section(dataset: DatasetResult) -> Section | None:
   <p class="note">Pair by pair; a gain is positive where the method is better, whichever way the metric points. p: two-sided
   paired sign-flip permutation test, not corrected for the number of comparisons.</p>
 </div>"""
-    return Section(anchor=f"versus-{dataset.name}", title=f"One against one: {dataset.title}", html=html)
+    return Section(anchor=f"versus-{dataset.name}", title=f"One against one{suffix}", html=html)
 
 
 def _provenance_section(result: BenchResult) -> Section:

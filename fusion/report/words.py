@@ -86,4 +86,7 @@ def _flattery(result: DatasetResult) -> str:
     there = [metric for metric in FLATTERED if metric in result.metrics]
     if not there:
         return ""
-    return f"{', '.join(there)} rise with noise and with brightening alone; a high value is no proof of a good picture."
+    verb = "rises" if len(there) == 1 else "rise"
+    return (
+        f"{', '.join(there)} {verb} with noise and with brightening alone; a high value is no proof of a good picture."
+    )
