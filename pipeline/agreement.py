@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import InputError
 from pipeline.store import Store
 
 Labels = Mapping[str, frozenset[tuple[str | None, str]]]  # key -> (modality, label) of every event but the default
@@ -81,21 +79,14 @@ def prior_labels(store: Store, prior: str, default: str = "clean") -> Labels:
     }
 
 
-def truth_labels(path: Path, *, default: str = "clean") -> Labels:
-    """The drawn degradations of a synthetic set: one JSON object a line, ``key`` and ``events``.
+def truth_labels(path: Path) -> Labels:
+    """The drawn degradations of a synthetic set (its ``truth.jsonl``). Raises InputError naming a wrong line."""
+    from pipeline.synth import read_truth
 
-    Raises InputError naming the line.
-    """
-    labels: dict[str, frozenset[tuple[str | None, str]]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            entry = json.loads(line)
-            labels[entry["key"]] = frozenset(
-                (event["modality"], event["type"]) for event in entry["events"] if event["type"] != default
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}:{number}: not a line of known events ({error})") from error
-    return labels
+    return {
+        key: frozenset((event.modality, event.type) for event in events if event.type != "clean")
+        for key, events in read_truth(path).items()
+    }
 
 
 def agreement_rows(agreement: Agreement) -> Sequence[tuple[str, int, int, int, str, str]]:

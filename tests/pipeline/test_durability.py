@@ -98,7 +98,9 @@ def test_a_back_end_that_is_gone_stops_the_run_and_loses_nothing(tmp_path: Path,
     assert verify(Store.open(tmp_path / "s")).problems == []
 
 
+@pytest.mark.slow
 def test_a_worker_killed_from_outside_is_replaced(tmp_path: Path, draw_pairs: Any) -> None:
+    """Slow because it starts seven processes. Every replacement dies at the same pair, so in the end the run gives up."""
     folders = draw_pairs(17)
     code, output = run(command(tmp_path / "s", folders, "die_at=p0012", options=("--workers", "2")))
     assert code == 1

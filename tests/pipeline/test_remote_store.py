@@ -1,0 +1,93 @@
+"""A store on an object store, over the real S3 protocol, is the same store."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.captioning import CaptionOptions, caption_pairs
+from pipeline.claims import Claims
+from pipeline.errors import FingerprintMismatch, MissingPackage, StoreError
+from pipeline.place import place
+from pipeline.sources import find_source
+from pipeline.store import Store
+from pipeline.verify import verify
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    pytest.importorskip("s3fs")
+    server_module = pytest.importorskip("moto.server")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "us-east-1")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    name = f"captions-{secrets.token_hex(4)}"  # the server's content outlives it within one process
+    s3fs.S3FileSystem().mkdir(name)
+    yield f"s3://{name}/stores/a"
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+def caption(store: str, folders: tuple[Path, Path], **settings: str) -> None:
+    options = CaptionOptions(
+        store=store, captioner="scripted", embedder="hashing", shard_size=4, workers=1, captioner_settings=settings
+    )
+    caption_pairs(options, find_source(None, folders, None, None, store))
+
+
+def everything(location: str | Path, folder: str = "") -> dict[str, bytes]:
+    home = place(location)
+    names = ["store.json", "plan.parquet", "README.md"]
+    names += [f"{sub}/{name}" for sub in ("images", "priors/text") for name in home.list(sub)]
+    return {name: home.read(name) for name in names}
+
+
+def test_the_bytes_are_those_of_a_local_store(bucket: str, tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(10)
+    caption(bucket, folders)
+    caption(str(tmp_path / "local"), folders)
+    caption((tmp_path / "by url").as_uri(), folders)
+    assert everything(bucket) == everything(tmp_path / "local") == everything(tmp_path / "by url")
+    store = Store.open(bucket)
+    assert verify(store).problems == []
+    assert store.image_bytes(store.plan()[5])[1] == (folders[1] / "p0005.png").read_bytes()
+    assert store.rows()["key"].to_pylist() == [row.key for row in store.plan()]
+    assert store.digest() == Store.open(tmp_path / "local").digest()
+
+
+def test_it_resumes_and_refuses_there_too(bucket: str, tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(10)
+    with pytest.raises(Exception, match="told to"):
+        caption(bucket, folders, stop_at="p0006")
+    assert Store.open(bucket).finished("text") == [0]
+    with pytest.raises(FingerprintMismatch, match="captioner.model"):
+        caption(bucket, folders, model="other")
+    caption(bucket, folders)
+    assert verify(Store.open(bucket)).problems == []
+
+
+def test_claims_hold_there_too(bucket: str) -> None:
+    mine, other = Claims(place(bucket)), Claims(place(bucket))
+    assert mine.take(1)
+    assert not other.take(1)
+    mine.release(1)
+    assert other.take(1)
+    mine.close()
+    other.close()
+
+
+def test_a_missing_store_or_protocol_is_one_sentence(bucket: str) -> None:
+    with pytest.raises(StoreError, match="no store here"):
+        Store.open(bucket)
+    with pytest.raises(MissingPackage, match="pip install adlfs"):
+        Store.open("abfs://container/store")
