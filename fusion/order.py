@@ -33,15 +33,17 @@ class Order:
     """The endless global order over one or several stores.
 
     An epoch has as many places as there are pairs. Each store gets its share of them (largest remainder) and goes
-    through its own pairs in its own epochs, so every pair of a store is drawn before any is drawn again.
+    through its own pairs in its own epochs, so every pair of a store is drawn before any is drawn again. Without ``shuffle`` pairs keep the order of the plan.
     """
 
-    def __init__(self, seed: int, stores: Sequence[Sequence[str]], shares: Sequence[float] = ()) -> None:
+    def __init__(
+        self, seed: int, stores: Sequence[Sequence[str]], shares: Sequence[float] = (), *, shuffle: bool = True
+    ) -> None:
         if shares and (len(shares) != len(stores) or min(shares) <= 0):
             raise InputError(f"shares {list(shares)}: expected {len(stores)} numbers above 0, one for each store")
         if not all(stores):
             raise InputError("a store without training pairs cannot be drawn from")
-        self.seed = seed
+        self.seed, self.shuffle = seed, shuffle
         self.stores = stores
         self.length = sum(map(len, stores))
         self.quotas = _quotas(self.length, list(shares) or [float(len(store)) for store in stores])
@@ -62,6 +64,8 @@ class Order:
             for store, quota in enumerate(self.quotas)
             for number in range(quota)
         ]
+        if not self.shuffle:
+            return draws
         return sorted(
             draws,
             key=lambda draw: digest_number(
@@ -73,7 +77,8 @@ class Order:
         visit, place = divmod(number, len(self.stores[store]))
         if (store, visit) not in self._passes:
             self._passes = {key: value for key, value in self._passes.items() if key[0] != store}
-            self._passes[store, visit] = shuffled(self.seed, visit, self.stores[store])
+            ids = self.stores[store]
+            self._passes[store, visit] = shuffled(self.seed, visit, ids) if self.shuffle else list(range(len(ids)))
         return Draw(store=store, index=self._passes[store, visit][place], visit=visit)
 
 

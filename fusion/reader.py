@@ -120,20 +120,26 @@ class Pairs:
         key = (self.shelf.name, row.key)
         found = self.cache.get(key)
         if found is None:
-            first, second = self.shelf.image_bytes(row)
-            pictures = [read_image(content, name=f"{row.key} in {self.shelf.name}") for content in (first, second)]
-            if self.guarded is not None and row.pair_id not in self.guarded:
-                refuse_test_content([content_hash(pictures[0], pictures[1])])
-                self.guarded.add(row.pair_id)
-            found = _bytes(pictures[0], grey=False), _bytes(pictures[1], grey=True)
+            found = self.decode(row, *self.shelf.image_bytes(row))
             self.cache.put(key, found)
         return found
 
-    def sample(self, index: int, visit: int, recipe: Recipe) -> Batch:
-        """One pair, cropped, augmented and perhaps degraded, as a batch of one: a function of (seed, visit, pair)."""
+    def decode(self, row: Any, first: bytes, second: bytes) -> tuple[Bytes, Bytes]:
+        """Decode a pair's files. Raises InputError for a listed test pair, by its pixels, the first time it is seen."""
+        pictures = [read_image(content, name=f"{row.key} in {self.shelf.name}") for content in (first, second)]
+        if self.guarded is not None and row.pair_id not in self.guarded:
+            refuse_test_content([content_hash(pictures[0], pictures[1])])
+            self.guarded.add(row.pair_id)
+        return _bytes(pictures[0], grey=False), _bytes(pictures[1], grey=True)
+
+    def sample(self, index: int, visit: int, recipe: Recipe, pictures: tuple[Bytes, Bytes] | None = None) -> Batch:
+        """One pair, cropped, augmented and perhaps degraded, as a batch of one: a function of (seed, visit, pair).
+
+        ``pictures``: the decoded pair, where the caller has it already.
+        """
         row = self.rows[index]
         random = generator(recipe.seed, visit, row.pair_id)
-        clean = draw_crop(*self.pictures(index), recipe, random)
+        clean = draw_crop(*(pictures or self.pictures(index)), recipe, random)
         seen, text, weights = clean, self.texts[index], self.weights[index]
         if self.drawer is not None and random.random() < recipe.degrade:
             degraded = self.drawer.draw(clean, *self.said[index], random)
@@ -195,14 +201,14 @@ def open_pairs(shelf: Shelf, recipe: Recipe, cache: Cache | None = None) -> tupl
         drawer = Drawer(shelf.fingerprint(recipe.prior), task, tuple(shelf.header.modalities), shelf.name)
     rows = [plan[index] for index in chosen]
     pairs = Pairs(shelf, rows, texts, weights, cache, said, drawer, set())
-    check_content(pairs)
+    check_content(pairs, recipe.reader)
     held = held_out(pairs.pair_ids, recipe.validation_share, recipe.validation_pairs)
     return pairs.subset([i for i in range(len(pairs)) if i not in held]), pairs.subset(sorted(held))
 
 
-def check_content(pairs: Pairs) -> None:
-    """Refuse listed test pictures before training starts; in a large store each pair when it is first read instead."""
-    if len(pairs) <= CHECKED_AT_START:
+def check_content(pairs: Pairs, reader: str) -> None:
+    """Refuse listed test pictures before training starts; in a large or streamed store when a pair is first read."""
+    if len(pairs) <= (CHECKED_AT_START if reader == "indexed" else 0):
         with ThreadPoolExecutor(4) as pool:
             for _ in pool.map(pairs.pictures, range(len(pairs))):
                 pass
@@ -224,7 +230,7 @@ class IndexedReader:
         self.stores = stores
         self.recipe = recipe
         self.rank, self.processes = rank, processes
-        self.order = Order(recipe.seed, [pairs.pair_ids for pairs in stores], recipe.shares)
+        self.order = Order(recipe.seed, [pairs.pair_ids for pairs in stores], recipe.shares, shuffle=recipe.shuffle)
         self.part = recipe.batch_size // (recipe.accumulation * processes)
 
     def positions(self, step: int) -> list[list[int]]:

@@ -69,6 +69,7 @@ class Recipe:
     degrade: float = 0.0  # probability of a drawn degradation: seen by the network, not by the loss
 
     reader: str = "indexed"
+    shuffle: bool = True  # false: in the order of the plan, for comparing readers
     shares: tuple[float, ...] = ()  # how often each store is drawn from; empty: by its size
     workers: int = 2  # reading threads; 0 reads in the training thread
     cache_mb: int = 2048  # decoded pictures kept in memory

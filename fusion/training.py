@@ -46,6 +46,7 @@ from fusion.run import (
     versions,
     write_origin,
 )
+from fusion.stream import StreamReader
 from fusion.validation import BEST, validate
 from fusion.weights import load_weights, save_weights
 from pipeline.errors import InputError, TrainingError
@@ -136,7 +137,8 @@ def _train(origin: Origin, stores: Sequence[Store], out: Path, *, minutes: float
     if checkpoint is not None and accelerator.scaler is not None and checkpoint.state["scaler"]:
         accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
 
-    reader = IndexedReader(training, recipe, accelerator.process_index, accelerator.num_processes)
+    kind = StreamReader if recipe.reader == "stream" else IndexedReader
+    reader = kind(training, recipe, accelerator.process_index, accelerator.num_processes)
     if main:
         if fresh:
             write_origin(out, origin)
