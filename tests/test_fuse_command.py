@@ -1,0 +1,185 @@
+"""``fusioncli fuse`` on files and folders, and the Fuser class, with a network whose answer is known."""
+
+from __future__ import annotations
+
+import csv
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Run
+from PIL import Image
+
+from fusion import Fuser
+from fusion.catalog import NETWORKS
+from fusion.weights import save_weights
+from pipeline.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The nano network with its fresh weights: a soft maximum of both lumas, which keeps the visible chroma."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("weights") / "nano"
+    save_weights(folder, NETWORKS["nano"].build(), "# fresh\n")
+    return folder
+
+
+def soft_maximum(visible: np.ndarray, infrared: np.ndarray) -> np.ndarray:
+    """What the fresh network computes, written out: Y + (1 - sigmoid(6 (Y - I))) (I - Y), added to every channel."""
+    luma = visible @ np.array([0.299, 0.587, 0.114])
+    share = 1 - 1 / (1 + np.exp(-6 * (luma - infrared)))
+    return (visible + (share * (infrared - luma))[..., None]).clip(0, 1)
+
+
+def picture(path: Path, size: tuple[int, int], mode: str, seed: int) -> Path:
+    shape = size if mode in ("L", "I;16") else (*size, len(mode))
+    top, kind = (65535, np.uint16) if mode == "I;16" else (255, np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, top + 1, shape).astype(kind)).save(path)
+    return path
+
+
+def test_the_fused_file_is_what_the_network_computes_at_the_size_that_went_in(
+    fusioncli: Run, weights: Path, tmp_path: Path
+) -> None:
+    visible = picture(tmp_path / "visible.png", (37, 53), "RGB", 1)
+    infrared = picture(tmp_path / "infrared.png", (37, 53), "L", 2)
+    done = fusioncli("fuse", visible, infrared, "--out", "fused.png", "--weights", weights)
+    assert done.returncode == 0, done.stderr
+    fused = np.asarray(Image.open(tmp_path / "fused.png"))
+    expected = soft_maximum(np.asarray(Image.open(visible)) / 255, np.asarray(Image.open(infrared)) / 255)
+    assert fused.shape == (37, 53, 3)
+    assert np.abs(fused - expected * 255).max() <= 0.51
+
+
+def test_sixteen_bit_grey_goes_in_and_comes_out(weights: Path, tmp_path: Path) -> None:
+    from fusion.inference import Output, fuse_file
+
+    visible = picture(tmp_path / "v.png", (24, 24), "I;16", 1)
+    infrared = picture(tmp_path / "i.tiff", (24, 24), "I;16", 2)
+    fuse_file(Fuser.from_pretrained(weights), visible, infrared, tmp_path / "f.png", Output(sixteen_bit=True))
+    fused = np.asarray(Image.open(tmp_path / "f.png"))
+    first, second = (np.asarray(Image.open(path)) / 65535 for path in (visible, infrared))
+    expected = soft_maximum(np.repeat(first[..., None], 3, 2), second)[..., 0]
+    assert fused.dtype == np.uint16 and np.abs(fused / 65535 - expected).max() < 1e-4
+
+
+def test_transparency_and_orientation_survive(weights: Path, tmp_path: Path) -> None:
+    from fusion.inference import fuse_file
+
+    visible = picture(tmp_path / "v.png", (20, 30), "RGBA", 1)
+    infrared = picture(tmp_path / "i.png", (20, 30), "L", 2)
+    fuse_file(Fuser.from_pretrained(weights), visible, infrared, tmp_path / "f.png")
+    fused = Image.open(tmp_path / "f.png")
+    assert fused.mode == "RGBA"
+    np.testing.assert_array_equal(np.asarray(fused)[..., 3], np.asarray(Image.open(visible))[..., 3])
+
+    upright = Image.open(infrared)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its side
+    upright.rotate(90, expand=True).save(tmp_path / "turned.png", exif=exif)
+    fuse_file(Fuser.from_pretrained(weights), visible, tmp_path / "turned.png", tmp_path / "g.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "g.png")), np.asarray(fused))
+
+
+def test_a_grey_visible_gives_a_grey_result(weights: Path, tmp_path: Path) -> None:
+    from fusion.inference import fuse_file
+
+    paths = [picture(tmp_path / f"{name}.png", (16, 16), "L", seed) for seed, name in enumerate("vi")]
+    fuse_file(Fuser.from_pretrained(weights), *paths, tmp_path / "f.png")
+    assert Image.open(tmp_path / "f.png").mode == "L"
+
+
+def test_folders_are_matched_by_stem_and_a_second_run_keeps_what_is_proven(
+    fusioncli: Run, weights: Path, tmp_path: Path
+) -> None:
+    for index, stem in enumerate(("a", "b é 夜", "c.d")):
+        picture(tmp_path / "vi" / f"{stem}.webp", (16, 24), "RGB", index)
+        picture(tmp_path / "ir" / f"{stem}.png", (16, 24), "L", 10 + index)
+    command = ("fuse", "vi", "ir", "--out", "out", "--weights", weights)
+    assert fusioncli(*command).returncode == 0
+    outputs = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
+    assert outputs == ["a.png", "b é 夜.png", "c.d.png"]
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")}
+    (tmp_path / "out" / "a.png").write_bytes(b"somebody touched it")
+    assert fusioncli(*command).returncode == 0
+    after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")}
+    assert before["c.d.png"] == after["c.d.png"]
+    assert np.asarray(Image.open(tmp_path / "out" / "a.png")).shape == (16, 24, 3)
+
+
+def test_a_pair_that_fails_is_named_and_the_others_are_made(fusioncli: Run, weights: Path, tmp_path: Path) -> None:
+    for index, stem in enumerate("abc"):
+        picture(tmp_path / "vi" / f"{stem}.png", (16, 24), "RGB", index)
+        picture(tmp_path / "ir" / f"{stem}.png", (16, 24), "L", 10 + index)
+    broken = tmp_path / "vi" / "b.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    done = fusioncli("fuse", "vi", "ir", "--out", "out", "--weights", weights)
+    assert done.returncode == 3
+    assert "b.png" in done.stderr and "1 of 3" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png", "fused.csv"]
+    with (tmp_path / "out" / "fused.csv").open() as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["ok", "failed", "ok"]
+
+
+def test_every_roadscene_pair_keeps_its_awkward_size(weights: Path, data_root: Path, tmp_path: Path) -> None:
+    from fusion.folders import fuse_folders
+
+    fuser = Fuser.from_pretrained(weights)
+    visible = data_root / "roadscene" / "vi"
+    entries = fuse_folders(fuser, visible, data_root / "roadscene" / "ir", tmp_path / "out")
+    assert len(entries) == 221
+    for path in visible.iterdir():
+        assert Image.open(tmp_path / "out" / f"{path.stem}.png").size == Image.open(path).size
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32", "pil", "torch"])
+def test_what_goes_into_a_fuser_comes_out(weights: Path, kind: str) -> None:
+    fuser = Fuser.from_pretrained(weights)
+    generator = np.random.default_rng(0)
+    visible, infrared = generator.random((20, 28, 3)), generator.random((20, 28))
+    expected = soft_maximum(visible, infrared)
+    if kind == "pil":
+        pair = [Image.fromarray((array * 255).round().astype(np.uint8)) for array in (visible, infrared)]
+        fused = fuser(*pair)
+        assert isinstance(fused, Image.Image)
+        result = np.asarray(fused) / 255
+    elif kind == "torch":
+        fused = fuser(torch.from_numpy(visible).permute(2, 0, 1).float(), torch.from_numpy(infrared)[None].float())
+        result = fused.permute(1, 2, 0).numpy()
+    else:
+        top = 1 if kind == "float32" else np.iinfo(kind).max
+        arrays = [(array * top).round(0 if top > 1 else 12).astype(kind) for array in (visible, infrared)]
+        fused = fuser(*arrays)
+        assert fused.dtype == np.dtype(kind)
+        batch = fuser(arrays[0][None], arrays[1][None])
+        np.testing.assert_array_equal(batch[0], fused)
+        result = fused / top
+    assert np.abs(result - expected).max() < 0.012
+
+
+def test_a_fuser_is_safe_in_several_threads(weights: Path) -> None:
+    fuser = Fuser.from_pretrained(weights)
+    generator = np.random.default_rng(0)
+    pairs = [
+        (generator.random((40, 48, 3), dtype=np.float32), generator.random((40, 48), dtype=np.float32))
+        for _ in range(12)
+    ]
+    alone = [fuser(*pair) for pair in pairs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda pair: fuser(*pair), pairs))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_fuser_refuses_what_it_cannot_fuse(weights: Path) -> None:
+    fuser = Fuser.from_pretrained(weights)
+    with pytest.raises(InputError, match=r"0\.\.1, found"):
+        fuser(np.full((9, 9, 3), 2.0), np.zeros((9, 9)))
+    with pytest.raises(InputError, match="cannot fuse list"):
+        fuser([1], [2])
+    with pytest.raises(InputError, match="differ in size"):
+        fuser(np.zeros((9, 9, 3)), np.zeros((9, 10)))
