@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fusion.bands import Band, bands, by_bands, to_planes, to_rows
+from fusion.bands import Band, by_bands, to_planes, to_rows
 from fusion.shared_statistics import shared_statistics
 from fusion.window_attention import MARGIN, REACH, WINDOW, attend_windows
+from fusion.workspace import buffer
 
 __all__ = ["MARGIN", "REACH", "WINDOW", "ChannelAttention", "SpatialAttention", "depthwise", "pointwise"]
 
@@ -34,27 +35,25 @@ class ChannelAttention(nn.Module):
 
     def rows(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
         """(N, H, W, C) to the same; with ``norm``, ``x + attention(norm(x))``."""
-        n, h, w, c = x.shape
+        c = x.shape[-1]
+        weight, kernel = self.to_qkv.weight, self.depthwise.weight
         products = x.new_zeros(())
-        values: Tensor | None = None
-        for band in bands(x, 3 * c, 1):
+
+        def values(band: Band) -> Tensor:
+            nonlocal products
             part = x[:, band.read] if norm is None else norm(x[:, band.read])
-            weight, kernel = self.to_qkv.weight, self.depthwise.weight
-            q_k = depthwise(pointwise(part, weight[: 2 * c]), kernel[: 2 * c])[:, band.inner]
-            v = depthwise(pointwise(part, weight[2 * c :]), kernel[2 * c :])[:, band.inner]
+            q_k = depthwise(pointwise(part, weight[: 2 * c], "qk"), kernel[: 2 * c])[:, band.inner]
             products = products + self._products(q_k)
-            if v.shape[1] == h:
-                values = v
-            else:
-                values = torch.empty_like(x) if values is None else values
-                values[:, band.own] = v
-        if values is None:
-            raise ValueError("a map without rows")
-        matrix = self._matrix(products).to(values.dtype)
-        flat = values.flatten(1, 2)
-        if norm is None:
-            return torch.matmul(flat, matrix).view(n, h, w, c)
-        return torch.baddbmm(x.flatten(1, 2), flat, matrix.expand(n, -1, -1)).view(n, h, w, c)
+            return depthwise(pointwise(part, weight[2 * c :], "v"), kernel[2 * c :])[:, band.inner]
+
+        v = by_bands(x, 3 * c, 1, values)
+        matrix = self._matrix(products).to(v.dtype)
+
+        def mixed(band: Band) -> Tensor:
+            result = torch.matmul(v[:, band.own].flatten(1, 2), matrix).view(v[:, band.own].shape)
+            return result if norm is None else result.add_(x[:, band.own])
+
+        return by_bands(x, 3 * c, 0, mixed, out=v)  # a band's values are not read again once they are mixed
 
     def _products(self, q_k: Tensor) -> Tensor:
         """Inner products along the pixels, (N, heads, 2e, 2e), of q's and k's e channels of each head."""
@@ -98,22 +97,26 @@ class SpatialAttention(nn.Module):
         """(N, C, H, W) to (N, C, H, W)."""
         return to_planes(self.rows(to_rows(x)))
 
-    def rows(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
-        """(N, H, W, C) to the same; with ``norm``, ``x + attention(norm(x))``."""
+    def rows(self, x: Tensor, norm: nn.Module | None = None, out: Tensor | None = None) -> Tensor:
+        """(N, H, W, C) to the same; with ``norm``, ``x + attention(norm(x))``. ``out`` may take the result."""
 
         def one(band: Band) -> Tensor:
             part = x[:, band.read] if norm is None else norm(x[:, band.read])
-            qkv = pointwise(part, self.to_qkv.weight)
+            qkv = pointwise(part, self.to_qkv.weight, "qkv")
             attended = attend_windows(qkv, self.relative_height, self.relative_width, self.heads, band.inner)
             result = pointwise(attended, self.out.weight)
-            return result if norm is None else result + x[:, band.own]
+            return result if norm is None else result.add_(x[:, band.own])
 
-        return by_bands(x, 3 * self.heads * self.head_width, MARGIN, one)
+        return by_bands(x, 3 * self.heads * self.head_width, MARGIN, one, out)
 
 
-def pointwise(x: Tensor, weight: Tensor) -> Tensor:
-    """1×1 convolution of (N, H, W, C) by (O, C, 1, 1)."""
-    return functional.linear(x, weight.flatten(1))
+def pointwise(x: Tensor, weight: Tensor, name: str = "") -> Tensor:
+    """1×1 convolution of (N, H, W, C) by (O, C, 1, 1); without gradients into the buffer ``name``, if one is named."""
+    if not name or torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type):
+        return functional.linear(x, weight.flatten(1))
+    result = buffer(f"pointwise {name}", (x.numel() // x.shape[-1], len(weight)), x)
+    torch.mm(x.reshape(-1, x.shape[-1]), weight.flatten(1).t(), out=result)
+    return result.view(*x.shape[:-1], len(weight))
 
 
 def depthwise(x: Tensor, kernel: Tensor) -> Tensor:

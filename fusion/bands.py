@@ -54,19 +54,20 @@ def bands(features: Tensor, channels: int, halo: int) -> Iterator[Band]:
         yield Band(start=start, stop=stop, first=max(0, start - halo), last=min(height, stop + halo))
 
 
-def by_bands(features: Tensor, channels: int, halo: int, function: Callable[[Band], Tensor]) -> Tensor:
-    """``function`` of every band, (N, rows, W, any), put together."""
-    whole: Tensor | None = None
+def by_bands(
+    features: Tensor, channels: int, halo: int, function: Callable[[Band], Tensor], out: Tensor | None = None
+) -> Tensor:
+    """``function`` of every band, (N, rows, W, any), put together; in ``out`` where there are several bands."""
     for band in bands(features, channels, halo):
         part = function(band)
         if part.shape[1] == features.shape[1]:
             return part
-        if whole is None:
-            whole = part.new_empty((*features.shape[:3], part.shape[-1]))
-        whole[:, band.own] = part
-    if whole is None:
+        if out is None:
+            out = part.new_empty((*features.shape[:3], part.shape[-1]))
+        out[:, band.own] = part
+    if out is None:
         raise ValueError("a map without rows")
-    return whole
+    return out
 
 
 def to_rows(planes: Tensor) -> Tensor:

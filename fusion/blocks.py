@@ -43,18 +43,18 @@ class GatedFeedForward(nn.Module):
         """(N, C, H, W) to (N, C, H, W)."""
         return to_planes(self.rows(to_rows(x)))
 
-    def rows(self, x: Tensor, norm: nn.Module | None = None) -> Tensor:
-        """(N, H, W, C) to the same; with ``norm``, ``x + f(norm(x))``."""
+    def rows(self, x: Tensor, norm: nn.Module | None = None, out: Tensor | None = None) -> Tensor:
+        """(N, H, W, C) to the same; with ``norm``, ``x + f(norm(x))``. ``out`` may take the result."""
         (gate_up, value_up), (gate_kernel, value_kernel) = self.up.weight.chunk(2), self.depthwise.weight.chunk(2)
 
         def one(band: Band) -> Tensor:
             part = x[:, band.read] if norm is None else norm(x[:, band.read])
-            gate = functional.gelu(depthwise(pointwise(part, gate_up), gate_kernel)[:, band.inner])
-            gated = gate * depthwise(pointwise(part, value_up), value_kernel)[:, band.inner]
-            result = pointwise(gated, self.down.weight)
-            return result if norm is None else result + x[:, band.own]
+            gate = functional.gelu(depthwise(pointwise(part, gate_up, "up"), gate_kernel)[:, band.inner])
+            value = depthwise(pointwise(part, value_up, "up"), value_kernel)[:, band.inner]
+            result = pointwise(gate * value if torch.is_grad_enabled() else gate.mul_(value), self.down.weight)
+            return result if norm is None else result.add_(x[:, band.own])
 
-        return by_bands(x, self.down.in_channels, 1, one)
+        return by_bands(x, self.down.in_channels, 1, one, out)
 
 
 class Block(nn.Module):
@@ -70,10 +70,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, H, W)."""
-        rows = self.channel.rows(to_rows(x), self.norms[0])
-        rows = self.feed1.rows(rows, self.norms[1])
-        rows = self.spatial.rows(rows, self.norms[2])
-        return to_planes(self.feed2.rows(rows, self.norms[3]))
+        first = self.channel.rows(to_rows(x), self.norms[0])
+        second = self.feed1.rows(first, self.norms[1])
+        reuse = not torch.is_grad_enabled()  # two maps in turn are enough when none is kept for a backward pass
+        third = self.spatial.rows(second, self.norms[2], out=first if reuse else None)
+        return to_planes(self.feed2.rows(third, self.norms[3], out=second if reuse else None))
 
 
 class Down(nn.Module):

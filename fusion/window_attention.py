@@ -14,12 +14,14 @@ so one matrix product gives the complete logits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from fusion.workspace import buffer
 
 WINDOW = 8  # queries come from windows of 8 x 8
 REACH = 12  # keys and values from 12 x 12 around them: an overlap of one half
@@ -28,7 +30,7 @@ QUERIES = WINDOW * WINDOW
 KEYS = REACH * REACH
 POSITIONS = 2 * REACH
 OFFSETS = WINDOW + REACH - 1  # row (or column) offsets that occur: key − query from −7 to 11
-MATRICES = 96  # windows × heads per step on a CPU: about 3.5 MB of logits
+MATRICES = 64  # windows × heads per step: about 2.4 MB of logits
 
 
 def attend_windows(
@@ -43,14 +45,24 @@ def attend_windows(
     inner = qkv.shape[-1] // 3
     queries = qkv[:, rows, :, :inner]
     above, below = MARGIN - rows.start, MARGIN - (qkv.shape[1] - rows.stop)
-    keys_values = functional.pad(qkv[..., inner:], (0, 0, MARGIN, MARGIN, above, below))
+    edges = (0, 0, MARGIN, MARGIN, above, below)
     used = slice(MARGIN, MARGIN + OFFSETS)  # offsets −9 to 9 of −11 to 11
     tables = torch.cat([relative_height[used], relative_width[used]]).to(qkv.dtype)
     if qkv.device.type != "cpu" or torch.compiler.is_compiling():
-        return _at_once(queries, keys_values, tables, heads)
+        return _at_once(queries, functional.pad(qkv[..., inner:], edges), tables, heads)
     if torch.is_grad_enabled() and (qkv.requires_grad or tables.requires_grad):
-        attended: Tensor = _WindowAttention.apply(queries, keys_values, tables, heads)  # type: ignore[no-untyped-call]
+        attended: Tensor = _WindowAttention.apply(  # type: ignore[no-untyped-call]
+            queries, functional.pad(qkv[..., inner:], edges), tables, heads
+        )
         return attended
+    height, width = qkv.shape[1] + above + below, qkv.shape[2] + 2 * MARGIN
+    keys_values = buffer("keys and values", (len(qkv), height, width, 2 * inner), qkv)
+    inside = keys_values[:, above : height - below, MARGIN : width - MARGIN]
+    inside.copy_(qkv[..., inner:])
+    for border in (keys_values[:, :above], keys_values[:, height - below :]):
+        border.zero_()
+    keys_values[:, :, :MARGIN] = 0
+    keys_values[:, :, width - MARGIN :] = 0
     return _forward(queries, keys_values, tables, heads)
 
 
@@ -110,10 +122,10 @@ class _Steps:
         count: int = self.heads * batch * rows * columns
         return count
 
-    def buffer(self, *shape: int) -> Tensor:
-        """An uninitialised buffer for the largest step."""
+    def buffer(self, name: str, *shape: int, fill: Callable[[Tensor], None] | None = None) -> Tensor:
+        """A buffer for the largest step; its content is that of the step before."""
         count = self.heads * self.sizes[0] * self.sizes[1] * self.sizes[2]
-        return self.like.new_empty((count, *shape))
+        return buffer(f"windows {name} {self.width}", (count, *shape), self.like, fill)
 
 
 class _Logits:
@@ -123,14 +135,11 @@ class _Logits:
         self.steps = steps
         self.tables = tables
         width = steps.width
-        self.queries = steps.buffer(QUERIES, width + POSITIONS)
-        self.keys = steps.buffer(KEYS, width + POSITIONS)
-        position = torch.arange(KEYS, device=tables.device)
-        self.keys[..., width : width + REACH] = functional.one_hot(position // REACH, REACH)
-        self.keys[..., width + REACH :] = functional.one_hot(position % REACH, REACH)
-        self.values = steps.buffer(KEYS, width)
-        self.logits = steps.buffer(QUERIES, KEYS)
-        self.positions = steps.buffer(QUERIES, 2 * OFFSETS)
+        self.queries = steps.buffer("queries", QUERIES, width + POSITIONS)
+        self.keys = steps.buffer("keys", KEYS, width + POSITIONS, fill=_one_hot_positions)
+        self.values = steps.buffer("values", KEYS, width)
+        self.logits = steps.buffer("logits", QUERIES, KEYS)
+        self.positions = steps.buffer("positions", QUERIES, 2 * OFFSETS)
 
     def load(self, step: tuple[slice, slice, slice]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Attention (B, 64, 144), extended queries (B, 64, c+24), extended keys (B, 144, c+24), values (B, 144, c)."""
@@ -149,6 +158,13 @@ class _Logits:
         logits = self.logits[:count]
         torch.bmm(queries, keys.transpose(1, 2), out=logits)
         return torch.softmax(logits, dim=-1, out=logits), queries, keys, values
+
+
+def _one_hot_positions(keys: Tensor) -> None:
+    """Write the row and the column of every key, as one-hot vectors, into the last 24 entries of (B, 144, e + 24)."""
+    position = torch.arange(KEYS, device=keys.device)
+    keys[..., -POSITIONS:-REACH] = functional.one_hot(position // REACH, REACH)
+    keys[..., -REACH:] = functional.one_hot(position % REACH, REACH)
 
 
 def _slices(total: int, size: int) -> Iterator[slice]:
@@ -183,7 +199,7 @@ def _forward(queries: Tensor, keys_values: Tensor, tables: Tensor, heads: int) -
     steps = _Steps(queries.contiguous(), keys_values, heads)
     windows = steps.by_window(result)
     logits = _Logits(steps, tables)
-    answers = steps.buffer(QUERIES, steps.width)
+    answers = steps.buffer("answers", QUERIES, steps.width)
     for step in steps:
         attention, _, _, values = logits.load(step)
         answer = answers[: len(attention)]
@@ -213,8 +229,8 @@ class _WindowAttention(torch.autograd.Function):
         source_gradient = torch.zeros_like(keys_values, memory_format=torch.contiguous_format)
         targets = source_gradient.view(*source_gradient.shape[:3], 2, ctx.heads, width)
         table_gradient = torch.zeros_like(tables)
-        slopes = steps.buffer(QUERIES, KEYS)
-        arriving = steps.buffer(QUERIES, width)
+        slopes = steps.buffer("slopes", QUERIES, KEYS)
+        arriving = steps.buffer("arriving", QUERIES, width)
         for step in steps:
             attention, wide_queries, wide_keys, values = logits.load(step)
             count = len(attention)
