@@ -1,0 +1,201 @@
+"""The benchmark on small pairs made here: alignment of scores, folders that do not fit, caches, what is written."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run
+from PIL import Image
+
+from fusion.bench_run import BenchOptions, run_all
+from fusion.results import BenchResult
+from fusion.score import score
+from pipeline.errors import InputError
+
+SIZE = (64, 80)
+METRICS = ("EN", "VIF", "Qabf", "SSIM")
+
+
+def draw(folder: Path, stems: list[str], seed: int, colour: bool) -> None:
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    for stem in stems:
+        small = rng.integers(0, 256, size=(8, 10, 3) if colour else (8, 10), dtype=np.uint8)
+        Image.fromarray(small).resize((SIZE[1], SIZE[0]), Image.Resampling.BICUBIC).save(folder / f"{stem}.png")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Four drawn test pairs laid out as the data set ``synthetic``."""
+    stems = [f"test-{index}" for index in range(4)]
+    draw(tmp_path / "data" / "synthetic" / "vi", stems, 1, colour=True)
+    draw(tmp_path / "data" / "synthetic" / "ir", stems, 2, colour=False)
+    return tmp_path / "data"
+
+
+def options(root: Path, **changes: object) -> BenchOptions:
+    base = BenchOptions(
+        datasets=("synthetic",), root=root, out=root.parent / "bench", metrics=METRICS, cost=False, device="cpu"
+    )
+    return replace(base, **changes)
+
+
+def maxima(root: Path, folder: Path) -> Path:
+    """A rival's folder: the pixel maximum in grey, made without this project."""
+    folder.mkdir()
+    for path in sorted((root / "synthetic" / "vi").iterdir()):
+        visible = np.asarray(Image.open(path).convert("L"))
+        infrared = np.asarray(Image.open(root / "synthetic" / "ir" / path.name))
+        Image.fromarray(np.maximum(visible, infrared)).save(folder / path.name)
+    return folder
+
+
+def test_every_score_belongs_to_its_image(root: Path) -> None:
+    dataset = run_all(options(root)).datasets[0]
+    visible = np.asarray(Image.open(root / "synthetic/vi/test-2.png"))
+    infrared = np.asarray(Image.open(root / "synthetic/ir/test-2.png"))
+    index = dataset.keys.index("test-2")
+    expected = score(visible, infrared, visible, names=METRICS)
+    assert {metric: dataset.values["visible"][metric][index] for metric in METRICS} == pytest.approx(expected)
+
+
+def test_a_rivals_folder_scores_like_the_same_method_here(root: Path, tmp_path: Path) -> None:
+    rival = maxima(root, tmp_path / "rival")
+    dataset = run_all(options(root, methods={"rival": str(rival)})).datasets[0]
+    for metric in METRICS:
+        ours, theirs = dataset.summaries["maximum"][metric].mean, dataset.summaries["rival"][metric].mean
+        assert theirs == pytest.approx(ours, rel=2e-2)  # grey is rounded before the maximum there, after it here
+    assert dataset.lead == "rival"
+
+
+def test_sources_take_no_part_in_the_ranking(root: Path) -> None:
+    dataset = run_all(options(root)).datasets[0]
+    for metric in METRICS:
+        assert not {"visible", "infrared"} & dataset.ranks[metric].keys()
+        means = {name: dataset.summaries[name][metric].mean for name, card in dataset.methods.items() if card.fuses}
+        assert dataset.ranks[metric][max(means, key=lambda name: means[name] or 0)] == 1
+
+
+def test_missing_images_are_an_error_or_counted(root: Path, tmp_path: Path) -> None:
+    rival = maxima(root, tmp_path / "rival")
+    (rival / "test-1.png").unlink()
+    with pytest.raises(InputError, match=r"1 fused images are missing: test-1"):
+        run_all(options(root, methods={"rival": str(rival)}))
+    dataset = run_all(options(root, methods={"rival": str(rival)}, allow_missing=True)).datasets[0]
+    assert dataset.missing == {"rival": 1}
+    assert dataset.summaries["rival"]["VIF"].count == 3
+    assert "rival" not in dataset.ranks["VIF"]
+    table = (root.parent / "bench" / "table.md").read_text()
+    assert "1 of 4 fused images are missing" in table
+
+
+@pytest.mark.parametrize("fault", ["stray", "other names", "other size", "animated"])
+def test_a_folder_that_does_not_fit_is_named(root: Path, tmp_path: Path, fault: str) -> None:
+    rival = maxima(root, tmp_path / "rival")
+    if fault == "stray":
+        Image.new("L", (8, 8)).save(rival / "holiday.png")
+        expected = "1 images belong to no pair: holiday"
+    elif fault == "other names":
+        for path in list(rival.iterdir()):
+            path.rename(rival / f"x{path.name}")
+        expected = "none of its 4 images has the name of a pair"
+    elif fault == "other size":
+        Image.new("L", (81, 64)).save(rival / "test-0.png")
+        expected = "81 x 64 pixels, its pair is 80 x 64"
+    else:
+        frames = [Image.new("L", (80, 64), value) for value in (0, 200)]
+        frames[0].save(rival / "test-0.png", save_all=True, append_images=frames[1:])
+        expected = "animated"
+    with pytest.raises(InputError, match=expected):
+        run_all(options(root, methods={"rival": str(rival)}))
+
+
+def test_a_metric_that_is_undefined_is_never_a_number(root: Path) -> None:
+    result = run_all(options(root, metrics=("EN", "MS-SSIM")))
+    dataset = result.datasets[0]
+    assert dataset.values["mean"]["MS-SSIM"] == [None] * 4
+    assert dataset.summaries["mean"]["MS-SSIM"].mean is None
+    row = next(csv.DictReader((root.parent / "bench" / "images.csv").open()))
+    assert row["MS-SSIM"] == ""
+    text = (root.parent / "bench" / "bench.json").read_text()
+    assert "NaN" not in text
+    assert "MS-SSIM is undefined on up to 4 of 4 images" in (root.parent / "bench" / "table.md").read_text()
+
+
+def test_a_network_is_run_once_and_again_when_its_weights_change(root: Path, tmp_path: Path) -> None:
+    import torch
+
+    from fusion.catalog import NETWORKS
+    from fusion.weights import save_weights
+
+    def save(seed: int) -> None:
+        torch.manual_seed(seed)
+        save_weights(tmp_path / "nano", NETWORKS["nano"].build(), "a card")
+
+    save(0)
+    chosen = options(root, methods={"nano": str(tmp_path / "nano")})
+    first = run_all(chosen).datasets[0]
+    made = root.parent / "bench" / "fused" / "synthetic" / "nano" / "test-0.png"
+    before = made.stat().st_mtime_ns
+    again = run_all(chosen).datasets[0]
+    assert made.stat().st_mtime_ns == before
+    assert again.values == first.values
+    save(1)
+    changed = run_all(chosen).datasets[0]
+    assert made.stat().st_mtime_ns != before
+    assert changed.methods["nano"].digest != first.methods["nano"].digest
+    assert Image.open(made).size == (SIZE[1], SIZE[0])
+
+
+def test_json_csv_markdown_and_latex_agree(root: Path) -> None:
+    result = run_all(options(root))
+    out = root.parent / "bench"
+    written = json.loads((out / "bench.json").read_text())
+    mean = {row["name"]: row["metrics"]["VIF"]["mean"] for row in written["datasets"][0]["methods"]}["wavelet"]
+    rows = [float(row["VIF"]) for row in csv.DictReader((out / "images.csv").open()) if row["method"] == "wavelet"]
+    assert mean == pytest.approx(np.mean(rows))
+    assert f"{mean:.3f}" in (out / "table.md").read_text()
+    assert f"{mean:.3f}" in (out / "table.tex").read_text()
+    assert r"\textbf{" in (out / "table.tex").read_text()
+    assert isinstance(result, BenchResult)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "no --dataset given"),
+        (["--dataset", "synthetik"], "synthetic"),
+        (["--dataset", "synthetic", "--method", "ours"], "expected NAME=PATH"),
+        (["--dataset", "synthetic", "--method", "mean=x"], "baseline's name"),
+        (["--dataset", "synthetic", "--method", "ours=nowhere"], "no weights"),
+        (["--dataset", "synthetic", "--metrics", "VIFF"], "VIF"),
+        (["--dataset", "synthetic", "--split", "val"], "no split 'val'"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(root: Path, fusioncli: Run, words: list[str], expected: str) -> None:
+    done = fusioncli("bench", *words, "--root", root)
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (root.parent / "bench").exists()
+
+
+def test_the_yardsticks_of_msrs(data_root: Path, tmp_path: Path) -> None:
+    """What the trivial methods reach on real pairs (six of them here; 1.03 / 0.70 and 1.04 / 0.65 over forty)."""
+    result = run_all(
+        BenchOptions(
+            datasets=("msrs",), root=data_root, out=tmp_path, limit=6, metrics=("VIF", "Qabf"), cost=False, device="cpu"
+        )
+    )
+    dataset = result.datasets[0]
+    maximum, visible = dataset.summaries["maximum"], dataset.summaries["visible"]
+    assert maximum["VIF"].mean == pytest.approx(1.04, abs=0.08)
+    assert maximum["Qabf"].mean == pytest.approx(0.70, abs=0.06)
+    assert visible["VIF"].mean == pytest.approx(1.04, abs=0.06)
+    page = (tmp_path / "index.html").read_text()
+    assert "the plain pixel maximum, which has no weights at all, reaches VIF" in page
