@@ -59,21 +59,21 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(
             label="low_light",
             figure=lambda r: r.mean,
-            limits=(0.25, 0.14, 0.07),
+            limits=(0.235, 0.12, 0.06),
             phrase=lambda r: f"mean brightness {_level(r.mean)} of 255, shadows at {_level(r.dark)}",
             modalities=("visible",),
         ),
         Rule(
             label="over_exposure",
             figure=lambda r: r.saturated,
-            limits=(0.06, 0.25, 0.6),
+            limits=(0.05, 0.2, 0.5),
             phrase=lambda r: f"{100 * r.saturated:.0f} % of the image is burnt out",
             modalities=("visible",),
         ),
         Rule(
             label="low_contrast",
             figure=_uncovered_contrast,
-            limits=(0.55, 0.38, 0.25),
+            limits=(0.575, 0.4, 0.25),
             phrase=lambda r: f"greys lie between {_level(r.dark)} and {_level(r.bright)}",
         ),
         Rule(
@@ -93,7 +93,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule(
             label="motion_blur",
             figure=lambda r: r.sharpness,
-            limits=(0.51, 0.43, 0.355),
+            limits=(0.54, 0.43, 0.36),
             phrase=lambda r: f"only {100 * r.sharpness:.0f} % of a step happens within two pixels",
         ),
         Rule(
