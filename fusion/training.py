@@ -49,7 +49,7 @@ from fusion.run import (
 from fusion.stream import StreamReader
 from fusion.validation import BEST, validate
 from fusion.weights import load_weights, save_weights
-from pipeline.errors import InputError, TrainingError
+from pipeline.errors import InputError, MissingPackage, TrainingError, closest
 from pipeline.store import Store
 
 MEAN_OVER = 50  # steps of the running mean that an exploding loss is measured against
@@ -240,6 +240,7 @@ def make_accelerator(recipe: Recipe, out: Path) -> Any:
         AcceleratorState._reset_state(
             reset_partial_state=True
         )  # an earlier run in this process may differ in precision
+    check_trackers(recipe.trackers)
     accelerator = Accelerator(
         mixed_precision={"fp32": "no"}.get(recipe.precision, recipe.precision),
         log_with=list(recipe.trackers) or None,
@@ -251,6 +252,19 @@ def make_accelerator(recipe: Recipe, out: Path) -> Any:
             f"{recipe.accumulation}; choose a multiple of {accelerator.num_processes * recipe.accumulation}"
         )
     return accelerator
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raise InputError for a tracker that accelerate does not know or whose package is not installed."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    ready = {str(tracker) for tracker in get_available_trackers()}
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            known = sorted(map(str, LOGGER_TYPE_TO_CLASS))
+            raise InputError(f"no tracker {name!r}{closest(name, known)}; there are: {', '.join(known)}")
+        if name not in ready:
+            raise MissingPackage(f"tracker {name!r} needs its package: pip install {name}, or leave it out of trackers")
 
 
 def build_objective(origin: Origin, pairs: Pairs) -> Objective:

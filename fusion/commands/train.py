@@ -131,7 +131,11 @@ def _resume(stage: str, run: Path, settings: list[str] | None, minutes: float) -
 
 
 def _report(run: Path, step: int, steps: int) -> None:
+    from accelerate import PartialState
+
     from pipeline.console import answers
 
+    if not PartialState().is_main_process:
+        return
     rest = "" if step >= steps else f"; go on with --resume {run}"
     answers().print(f"{run}: step {step} of {steps}{rest}", markup=False, soft_wrap=True)

@@ -1,0 +1,278 @@
+"""The loop: what it minimises, what it leaves, and how it stops."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fusion.averaging import Average
+from fusion.catalog import NETWORKS
+from fusion.distillation import Distillation, feature_distance
+from fusion.losses import fusion_loss
+from fusion.network import FusionNetwork, NetworkConfig
+from fusion.objective import Objective, gradient_shares
+from fusion.reader import IndexedReader, open_pairs
+from fusion.recipe import load_recipe
+from fusion.run import read_log
+from fusion.training import learning_rate, resume_run, start_run
+from fusion.weights import load_weights, read_config
+from pipeline.errors import InputError, ManifestError, TrainingError, WeightsError
+from pipeline.store import Store
+
+FAST = ["steps=4", "batch_size=2", "crop=48", "validate_every=2", "log_every=1", "shares_every=4", "validation_crop=48"]
+SMALL = NetworkConfig(width=8, expansion=1.0, refinement=0, text_width=512)
+
+
+def first_batch(store: Path, *settings: str):  # type: ignore[no-untyped-def]
+    recipe = load_recipe("tiny", "teacher", ["crop=48", "batch_size=2", *settings])
+    training, _ = open_pairs(Store.open(store), recipe)
+    return next(iter(IndexedReader([training], recipe).steps(0, 1)))[0]
+
+
+def test_the_teachers_loss_is_the_fusion_loss_of_the_pairs_own_weights(store: Path) -> None:
+    torch.manual_seed(0)
+    batch = first_batch(store)
+    network = FusionNetwork(SMALL)
+    outcome = Objective(network, load_recipe("tiny", "teacher").factors())(batch)
+    expected = fusion_loss(
+        batch.visible, batch.infrared, network(batch.visible, batch.infrared, batch.text), batch.weights
+    )
+    assert torch.allclose(outcome.total, expected.total.mean(), rtol=1e-5)
+
+
+def test_a_factor_scales_its_term_and_zero_leaves_it_out(store: Path) -> None:
+    batch = first_batch(store)
+    network = NETWORKS["nano"].build()
+    whole = Objective(network, {"ssim": 1.0, "gradient": 1.0, "edge.qabf": 1.0})(batch).terms
+    part = Objective(network, {"ssim": 3.0, "edge.qabf": 0.5})(batch).terms
+    assert set(part) == {"ssim", "edge.qabf"}
+    assert torch.allclose(part["ssim"], 3 * whole["ssim"]) and torch.allclose(part["edge.qabf"], whole["edge.qabf"] / 2)
+
+
+def test_distillation_has_the_three_parts_of_the_paper(store: Path) -> None:
+    """Base loss without a teacher, output L1 to the teacher's picture, features through 1x1 adapters."""
+    torch.manual_seed(0)
+    batch = first_batch(store)
+    teacher = FusionNetwork(SMALL)
+    student = FusionNetwork(NetworkConfig(width=8, expansion=1.0, refinement=0, text_width=None))
+    factors = {"ssim": 1.0, "features": 2.0, "output": 5.0}
+    objective = Objective(student, factors, Distillation(teacher, student, features=True))
+    outcome = objective(batch)
+    fused, taps = student.forward_features(batch.visible, batch.infrared)
+    goal, teacher_taps = teacher.forward_features(batch.visible, batch.infrared, batch.text)
+    output = [float(np.abs((f - g).detach().numpy()).mean()) for f, g in zip(fused, goal, strict=True)]
+    assert outcome.terms["output"].tolist() == pytest.approx([5 * value for value in output], rel=1e-4)
+    features = []
+    for index in range(2):
+        distances = []
+        for tap, wide, adapter in zip(taps, teacher_taps, objective.distillation.adapters, strict=True):
+            matrix = adapter.weight[:, :, 0, 0].detach().numpy()
+            adapted = (
+                np.einsum("oc,chw->ohw", matrix, wide[index].detach().numpy())
+                + adapter.bias.detach().numpy()[:, None, None]
+            )
+            distances.append(np.abs(tap[index].detach().numpy() - adapted).mean() / np.abs(adapted).mean())
+        features.append(2 * np.mean(distances))
+    assert outcome.terms["features"].tolist() == pytest.approx(features, rel=1e-3)
+
+
+def test_adapters_learn_and_the_teacher_does_not(store: Path) -> None:
+    batch = first_batch(store)
+    teacher = FusionNetwork(SMALL)
+    student = FusionNetwork(NetworkConfig(width=8, expansion=1.0, refinement=0, text_width=None))
+    objective = Objective(student, {"features": 1.0}, Distillation(teacher, student, features=True))
+    names = [name for name, _ in objective.named_parameters()]
+    assert sum("adapters" in name for name in names) == 8 and not any("teacher" in name for name in names)
+    objective(batch).total.backward()
+    assert all(adapter.weight.grad.abs().sum() > 0 for adapter in objective.distillation.adapters)
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_the_feature_term_does_not_vanish_with_its_scale() -> None:
+    taps, goals = [torch.randn(2, 4, 6, 6) for _ in range(2)], [torch.randn(2, 4, 6, 6) for _ in range(2)]
+    plain = feature_distance(taps, goals)
+    tiny = feature_distance([tap * 1e-3 for tap in taps], [goal * 1e-3 for goal in goals])
+    assert torch.allclose(plain, tiny, rtol=1e-2) and (plain > 0.5).all()
+    assert torch.allclose(feature_distance(goals, goals), torch.zeros(2))
+
+
+def test_gradient_shares_add_up_and_follow_the_factors(store: Path) -> None:
+    batch = first_batch(store)
+    network = NETWORKS["nano"].build()
+    even = gradient_shares(Objective(network, {"edge.gradient": 1.0, "edge.intensity": 1.0}), batch)
+    uneven = gradient_shares(Objective(network, {"edge.gradient": 1.0, "edge.intensity": 1e-4}), batch)
+    assert sum(even.values()) == pytest.approx(1) and uneven["edge.intensity"] < 0.01 < even["edge.intensity"]
+
+
+def test_terms_that_a_network_cannot_have_are_refused() -> None:
+    student = FusionNetwork(NetworkConfig(width=8, expansion=1.0, refinement=0, text_width=None))
+    with pytest.raises(ManifestError, match="network edge or nano"):
+        Objective(student, {"edge.qabf": 1.0})
+    with pytest.raises(ManifestError, match="set loss.features=0"):
+        Objective(NETWORKS["nano"].build(), {"features": 1.0})
+
+
+def test_the_learning_rate_is_one_cosine_over_the_run() -> None:
+    recipe = load_recipe("tiny", "teacher", ["steps=110", "warmup=10", "lr=1e-3", "final_lr=1e-5"])
+    rates = [learning_rate(recipe, step) for step in range(110)]
+    assert rates[0] == pytest.approx(1e-4) and rates[10] == max(rates) == pytest.approx(1e-3)
+    assert rates[60] == pytest.approx((1e-3 + 1e-5) / 2) and rates[-1] == pytest.approx(1e-5, rel=0.05)
+    assert all(later < earlier for earlier, later in pairwise(rates[10:]))
+
+
+def test_the_average_follows_its_formula_and_gives_the_network_back() -> None:
+    network = torch.nn.Linear(1, 1, bias=False)
+    average = Average(network, 0.5)
+    expected = network.weight.item()
+    for step, value in enumerate((3.0, -1.0, 5.0)):
+        with torch.no_grad():
+            network.weight.fill_(value)
+        average.update(network, step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+    with average.in_place_of(network):
+        assert network.weight.item() == pytest.approx(expected)
+    assert network.weight.item() == 5
+
+
+@pytest.fixture(scope="module")
+def run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short run of the nano network."""
+    out = tmp_path_factory.mktemp("runs") / "nano"
+    start_run(load_recipe("nano", "student", FAST), [store], out)
+    return out
+
+
+def test_a_run_leaves_weights_config_card_log_and_pictures(run: Path, store: Path) -> None:
+    weights = load_weights(run)
+    training = weights.config["training"]
+    assert training["stores"][0]["digest"] == Store.open(store).digest()
+    assert training["recipe"]["steps"] == 4 and training["versions"]["torch"] == torch.__version__
+    card = (run / "README.md").read_text()
+    assert "7 training pairs of the split `train`" in card and "| Qabf |" in card
+    records = read_log(run)
+    steps = [record for record in records if "loss" in record]
+    assert [record["step"] for record in steps] == [1, 2, 3, 4]
+    for record in steps:
+        assert record["loss"] == pytest.approx(sum(record["terms"].values()), rel=1e-5)
+        assert {"lr", "images_per_second", "data_wait", "gradient_norm"} <= record.keys() and len(record["keys"]) == 2
+    assert sum(steps[-1]["shares"].values()) == pytest.approx(1)
+    checks = [record["validation"] for record in records if "validation" in record]
+    assert len(checks) == 2 and {"loss", "Qabf", "VIF", "SSIM"} <= checks[0].keys()
+    with Image.open(run / "pictures/step-00000004.png") as strip:
+        assert strip.size == (3 * 48 + 2 * 4, 48)
+    best = min(checks, key=lambda metrics: metrics["loss"])
+    assert read_config(run / "best")["metrics"] == best
+    assert not list(run.rglob("*.pt")) and not list(run.rglob("*.pkl")) and not list(run.rglob("*.bin"))
+
+
+def test_the_strip_shows_the_teacher_between_sources_and_student(run: Path, store: Path, tmp_path: Path) -> None:
+    recipe = load_recipe("nano-distilled", "student", [*FAST, "steps=2"])
+    start_run(recipe, [store], tmp_path / "run", run)
+    assert "output" in read_log(tmp_path / "run")[0]["terms"]
+    with Image.open(tmp_path / "run/pictures/step-00000002.png") as strip:
+        assert strip.size == (4 * 48 + 3 * 4, 48)
+        fused = np.asarray(strip)[:, 104:152]
+    assert fused.std() > 5  # a picture, not a blank
+
+
+def test_training_makes_the_loss_smaller(store: Path, tmp_path: Path) -> None:
+    settings = [*FAST, "steps=8", "validate_every=4", "warmup=0", "loss.features=0", "loss.output=0", "shares_every=99"]
+    recipe = load_recipe("tiny", "student", settings)
+    start_run(recipe, [store], tmp_path / "run")
+    losses = [record["validation"]["loss"] for record in read_log(tmp_path / "run") if "validation" in record]
+    assert losses[-1] < 0.97 * losses[0]
+
+
+def test_a_teacher_of_another_text_width_is_refused_with_both(
+    new_store: Callable[..., Path], store: Path, tmp_path: Path
+) -> None:
+    narrow = new_store(tmp_path, pairs=3, width=64, name="narrow")
+    recipe = load_recipe("tiny", "teacher", [*FAST, "steps=1", "validation_share=0"])
+    start_run(recipe, [narrow], tmp_path / "teacher")
+    assert load_weights(tmp_path / "teacher").network.config.text_width == 64
+    with pytest.raises(WeightsError, match=r"text embeddings of width 64, but .* holds width 512"):
+        start_run(load_recipe("tiny", "student", FAST), [store], tmp_path / "student", tmp_path / "teacher")
+    with pytest.raises(InputError, match=r"width 512, .* of width 64"):
+        start_run(load_recipe("nano", "student", FAST), [store, narrow], tmp_path / "mixed")
+    assert not (tmp_path / "student").exists() and not (tmp_path / "mixed").exists()
+
+
+def test_an_exploding_loss_stops_with_the_keys_of_its_batch(store: Path, tmp_path: Path) -> None:
+    settings = [*FAST, "weights={intensity: 1e38}", "loss.intensity=1", "clip=0", "warmup=0", "steps=9"]
+    with pytest.raises(TrainingError, match=r"the loss is nan at step 2 .*lower lr"):
+        start_run(load_recipe("nano", "student", settings), [store], tmp_path / "run")
+    (saved,) = (tmp_path / "run").glob("stopped-*.json")
+    stopped = json.loads(saved.read_text())
+    assert stopped["step"] == 2 and len(stopped["keys"]) == 2
+    assert not (tmp_path / "run/model.safetensors").exists()
+
+
+def test_running_out_of_memory_gives_advice(monkeypatch: pytest.MonkeyPatch, store: Path, tmp_path: Path) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(Objective, "forward", full)
+    with pytest.raises(TrainingError, match=r"out of memory with batch_size 4, .*--set accumulation=2 \(same result"):
+        start_run(load_recipe("nano", "student", [*FAST, "batch_size=4"]), [store], tmp_path / "run")
+
+
+def test_a_resumed_run_refuses_another_teacher(run: Path, store: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(run, tmp_path / "teacher")
+    recipe = load_recipe("nano-distilled", "student", FAST)
+    start_run(recipe, [store], tmp_path / "run", tmp_path / "teacher", minutes=1e-9)
+    start_run(load_recipe("nano", "student", [*FAST, "seed=9"]), [store], tmp_path / "teacher", overwrite=True)
+    with pytest.raises(TrainingError, match="the teacher's weights are"):
+        resume_run(tmp_path / "run")
+
+
+def test_bf16_trains_with_fp32_losses(store: Path, tmp_path: Path) -> None:
+    start_run(load_recipe("nano", "student", [*FAST, "precision=bf16", "steps=2"]), [store], tmp_path / "run")
+    weights = load_weights(tmp_path / "run").network.state_dict()
+    assert all(value.dtype == torch.float32 for value in weights.values())
+
+
+def test_trackers_are_told_every_logged_step(store: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    start_run(load_recipe("nano", "student", [*FAST, "trackers=[tensorboard]"]), [store], tmp_path / "run")
+    assert list((tmp_path / "run").rglob("events.out.tfevents*"))
+
+
+def test_an_unknown_or_missing_tracker_is_named(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="tracker 'tensorbored'"):
+        start_run(load_recipe("nano", "student", [*FAST, "trackers=[tensorbored]"]), [store], tmp_path / "run")
+
+
+def test_a_whole_training_imports_no_language_model(store: Path, tmp_path: Path) -> None:
+    program = f"""
+import sys
+from pathlib import Path
+from fusion.recipe import load_recipe
+from fusion.training import start_run
+start_run(load_recipe("nano", "student", {[*FAST, "degrade=0.5"]!r}), [{str(store)!r}], Path({str(tmp_path / "run")!r}))
+heavy = [name for name in ("transformers", "open_clip", "vllm", "torchvision") if name in sys.modules]
+assert not heavy, heavy
+"""
+    repository = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", program], cwd=repository, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_commands_name_what_is_missing(
+    fusioncli: Callable[..., subprocess.CompletedProcess[str]], store: Path
+) -> None:
+    nothing = fusioncli("train-teacher")
+    assert nothing.returncode == 2 and "--dataset NAME" in nothing.stderr
+    teacher = fusioncli("distill", "--store", store, "--recipe", "tiny")
+    assert teacher.returncode == 2 and "no teacher there" in teacher.stderr and "Traceback" not in teacher.stderr
