@@ -29,7 +29,7 @@ def score(
 
     Example: fusioncli score data/msrs/vi data/msrs/ir fused --metrics EN,VIF,Qabf --json scores.json
     """
-    from fusion.metrics import METRICS
+    from fusion.metrics import CONVENTIONS, METRICS
     from fusion.score import available_names
     from fusion.scoring import score_files
     from pipeline.console import emit_json, show_table
@@ -45,9 +45,17 @@ def score(
     rows = []
     for name in card.names:
         mean, undefined = card.mean(name), card.undefined(name)
-        unit = METRICS[name].unit if name in METRICS else ""
         shown = "undefined" if mean is None else f"{mean:.4f}"
-        rows.append((name, METRICS[name].arrow, shown, unit, len(card.images) - undefined, undefined))
+        rows.append(
+            (
+                name,
+                METRICS[name].arrow,
+                shown,
+                CONVENTIONS[convention].unit(name),
+                len(card.images) - undefined,
+                undefined,
+            )
+        )
     left_out = f", {card.missing} left out" if card.missing else ""
     title = f"{len(card.images)} image{'s' * (len(card.images) != 1)}{left_out}, convention {card.convention}"
     show_table(title, ("metric", "better", "mean", "unit", "images", "undefined"), rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fusion.metrics import toolkits
 from fusion.metrics.catalog import DEFAULT_NAMES, METRICS, Function
@@ -13,12 +13,18 @@ from fusion.metrics.triples import Greying
 
 @dataclass(frozen=True, kw_only=True)
 class Convention:
-    """``grey`` makes the planes; ``functions`` maps each metric the convention knows to what computes it."""
+    """``grey`` makes the planes; ``functions`` maps each metric the convention knows to what computes it;
+    ``units`` names those that differ from the catalogue's."""
 
     name: str
     title: str
     grey: Greying
     functions: Mapping[str, Function]
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    def unit(self, name: str) -> str:
+        """The unit of a metric under this convention."""
+        return self.units.get(name, METRICS[name].unit)
 
     @property
     def default_names(self) -> tuple[str, ...]:
@@ -88,6 +94,7 @@ _ALL = (
             **_shared("CC", "SCD", "Qabf", "VIF"),
             "SSIM": toolkits.uniform_ssim,
         },
+        units={"MI": "nat", "MSE": "grey level²"},
     ),
 )
 
