@@ -42,7 +42,7 @@ def prepare(
     if first.shape[:2] != second.shape[:2]:
         raise InputError(f"the two sources differ in size: {_size(first)} and {_size(second)}")
     chosen = convention_named(convention)
-    return Sources(_batch(first, "first source", device), _batch(second, "second source", device), chosen.grey)
+    return Sources(as_batch(first, "first source", device), as_batch(second, "second source", device), chosen.grey)
 
 
 def score_fused(
@@ -54,8 +54,8 @@ def score_fused(
     if fused.shape[:2] != tuple(sources.first.colour.shape[-2:]):
         height, width = sources.first.colour.shape[-2:]
         raise InputError(f"the fused image is {_size(fused)}, its sources are {width} x {height}")
-    triple = sources.with_fused(_batch(fused, "fused image", sources.first.colour.device))
-    with torch.inference_mode():
+    triple = sources.with_fused(as_batch(fused, "fused image", sources.first.colour.device))
+    with torch.no_grad():  # not inference mode: what the sources remember may be used in an optimisation later
         values = {name: float(function(triple)[0]) for name, function in functions.items()}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
@@ -86,7 +86,8 @@ def available_names(convention: str) -> list[str]:
     return [name for name in names if name != "BRISQUE" or find_spec("brisque") is not None]
 
 
-def _batch(image: NDArray[np.uint8], what: str, device: str | torch.device) -> Tensor:
+def as_batch(image: NDArray[np.uint8], what: str, device: str | torch.device = "cpu") -> Tensor:
+    """(1, 1 or 3, H, W) uint8 of an image (H, W) or (H, W, 3); InputError on other shapes, values and NaN."""
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
         raise InputError(f"the {what} has shape {image.shape}; (H, W) or (H, W, 3) is expected")
     if image.dtype != np.uint8:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fusion.score import convention_named, known_names, prepare, score_fused
+from fusion.boxes import read_boxes
+from fusion.metrics.departures import target_retention
+from fusion.score import as_batch, convention_named, known_names, prepare, score_fused
 from fusion.score_cache import ScoreCache, cache_folder
 from fusion.scorecard import Scorecard, ScoredFile, Scores, check_files, find_files, read_eight_bit
 from pipeline.console import progress
-from pipeline.errors import ImageError
+from pipeline.errors import ImageError, InputError
+
+TARGET_NAMES = ("Target-brightness", "Target-contrast")
 
 
 def score_files(
@@ -23,8 +29,13 @@ def score_files(
     allow_missing: bool = False,
     cached: bool = True,
     device: str = "cpu",
+    boxes: Path | None = None,
 ) -> Scorecard:
-    """Score three files, or three folders matched by stem. Raises InputError kinds on anything that cannot be scored."""
+    """Score three files, or three folders matched by stem. Raises InputError kinds on anything that cannot be scored.
+
+    ``boxes`` is a folder of label files (stem.txt; fusion.boxes): it adds the brightness and the contrast that targets
+    keep, the mean over an image's boxes, undefined where it has none.
+    """
     chosen = known_names(convention_named(convention), names)
     files, missing = find_files(first, second, fused, allow_missing)
     check_files(files)
@@ -34,8 +45,26 @@ def score_files(
         task = bar.add_task("scoring", total=len(files))
         for file in files:
             images[file.name] = _score_file(file, convention, chosen, cache, device)
+            if boxes is not None:
+                images[file.name] |= _score_targets(file, boxes, convention)
             bar.advance(task)
-    return Scorecard(convention=convention, names=chosen, images=images, missing=missing)
+    names = chosen if boxes is None else (*chosen, *TARGET_NAMES)
+    return Scorecard(convention=convention, names=names, images=images, missing=missing)
+
+
+def _score_targets(file: ScoredFile, boxes: Path, convention: str) -> Scores:
+    labels = boxes / f"{file.name}.txt"
+    if not labels.is_file():
+        raise InputError(f"{labels}: no such label file; every image needs one (empty where it has no target)")
+    a, b, f = (_pixels(path) for path in (file.first, file.second, file.fused))
+    triple = prepare(a, b, convention).with_fused(as_batch(f, "fused image"))
+    kept = target_retention(triple.first, triple.second, triple.fused, read_boxes(labels, *f.shape[:2]))
+    means = (float(kept.brightness.nanmean()), float(kept.contrast.nanmean()))
+    return {name: value if math.isfinite(value) else None for name, value in zip(TARGET_NAMES, means, strict=True)}
+
+
+def _pixels(path: Path) -> NDArray[np.uint8]:
+    return np.asarray(read_eight_bit(path).pixels, dtype=np.uint8)
 
 
 def _score_file(

@@ -21,6 +21,10 @@ def score(
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out images that are not in all three folders; say how many.")
     ] = False,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(help="Folder of label files (stem.txt: class cx cy w h): also score what targets keep."),
+    ] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither read nor write remembered scores.")] = False,
     device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1, …")] = "cpu",
     json: Annotated[str | None, typer.Option(help="Write JSON to this file (- is standard output).")] = None,
@@ -37,7 +41,7 @@ def score(
     names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else None
     if names == ["all"]:
         names = available_names(convention)
-    card = score_files(visible, infrared, fused, convention, names, allow_missing, not no_cache, device)
+    card = score_files(visible, infrared, fused, convention, names, allow_missing, not no_cache, device, boxes)
     if json is not None:
         emit_json(card.as_json(), json)
         if json == "-":
@@ -46,16 +50,8 @@ def score(
     for name in card.names:
         mean, undefined = card.mean(name), card.undefined(name)
         shown = "undefined" if mean is None else f"{mean:.4f}"
-        rows.append(
-            (
-                name,
-                METRICS[name].arrow,
-                shown,
-                CONVENTIONS[convention].unit(name),
-                len(card.images) - undefined,
-                undefined,
-            )
-        )
+        arrow, unit = (METRICS[name].arrow, CONVENTIONS[convention].unit(name)) if name in METRICS else ("↑", "")
+        rows.append((name, arrow, shown, unit, len(card.images) - undefined, undefined))
     left_out = f", {card.missing} left out" if card.missing else ""
     title = f"{len(card.images)} image{'s' * (len(card.images) != 1)}{left_out}, convention {card.convention}"
     show_table(title, ("metric", "better", "mean", "unit", "images", "undefined"), rows)

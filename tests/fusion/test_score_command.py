@@ -146,3 +146,25 @@ def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     cache.save("ab" * 32, {"EN": 1.0})
     assert cache.load("ab" * 32) == {} and not cache.writable
     assert len(code_digest()) == 64
+
+
+def test_boxes_add_what_targets_keep(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    infrared = np.full((48, 56), 40, dtype=np.uint8)
+    infrared[12:36, 14:42] = 200
+    for n in range(3):
+        Image.fromarray(np.full((48, 56), 40, dtype=np.uint8)).save(folders[0] / f"{n:03}.webp", lossless=True)
+        Image.fromarray(infrared).save(folders[1] / f"{n:03}.png")
+        Image.fromarray((infrared // (n + 1)).astype(np.uint8)).save(folders[2] / f"{n:03}.png")
+        (labels / f"{n:03}.txt").write_text("0 0.5 0.5 0.5 0.5\n" if n < 2 else "")
+    card = score_files(*folders, names=["EN"], boxes=labels)
+    assert card.images["000"]["Target-brightness"] == pytest.approx(1)
+    assert card.images["001"]["Target-contrast"] == pytest.approx(0.5)
+    assert card.images["002"]["Target-contrast"] is None and card.undefined("Target-contrast") == 1
+    (labels / "000.txt").write_text("0 0.5 half 0.5 0.5\n")
+    with pytest.raises(InputError, match=r"000\.txt, line 1"):
+        score_files(*folders, names=["EN"], boxes=labels)
+    (labels / "000.txt").unlink()
+    with pytest.raises(InputError, match="no such label file"):
+        score_files(*folders, names=["EN"], boxes=labels)
