@@ -42,33 +42,23 @@ def attend_windows(
     key's pixel from the query's, −11 to 11. Returns (N, rows, W, heads·e).
     """
     rows = rows or slice(0, qkv.shape[1])
-    inner = qkv.shape[-1] // 3
-    queries = qkv[:, rows, :, :inner]
-    above, below = MARGIN - rows.start, MARGIN - (qkv.shape[1] - rows.stop)
-    edges = (0, 0, MARGIN, MARGIN, above, below)
     used = slice(MARGIN, MARGIN + OFFSETS)  # offsets −9 to 9 of −11 to 11
     tables = torch.cat([relative_height[used], relative_width[used]]).to(qkv.dtype)
-    if qkv.device.type != "cpu" or torch.compiler.is_compiling():
-        return _at_once(queries, functional.pad(qkv[..., inner:], edges), tables, heads)
+    if qkv.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return _at_once(qkv, tables, heads, rows)
     if torch.is_grad_enabled() and (qkv.requires_grad or tables.requires_grad):
-        attended: Tensor = _WindowAttention.apply(  # type: ignore[no-untyped-call]
-            queries, functional.pad(qkv[..., inner:], edges), tables, heads
-        )
-        return attended
-    height, width = qkv.shape[1] + above + below, qkv.shape[2] + 2 * MARGIN
-    keys_values = buffer("keys and values", (len(qkv), height, width, 2 * inner), qkv)
-    inside = keys_values[:, above : height - below, MARGIN : width - MARGIN]
-    inside.copy_(qkv[..., inner:])
-    for border in (keys_values[:, :above], keys_values[:, height - below :]):
-        border.zero_()
-    keys_values[:, :, :MARGIN] = 0
-    keys_values[:, :, width - MARGIN :] = 0
-    return _forward(queries, keys_values, tables, heads)
+        attended: Tensor = _WindowAttention.apply(qkv, tables, heads)  # type: ignore[no-untyped-call]
+        return attended[:, rows]
+    return _forward(qkv, tables, heads, rows)
 
 
-def _at_once(queries: Tensor, keys_values: Tensor, tables: Tensor, heads: int) -> Tensor:
+def _at_once(qkv: Tensor, tables: Tensor, heads: int, chosen: slice) -> Tensor:
     """All windows in one call of the fused attention; for devices with kernels for it, compilers and exporters."""
-    n, h, w, inner = queries.shape
+    inner = qkv.shape[-1] // 3
+    queries = qkv[:, chosen, :, :inner]
+    above, below = MARGIN - chosen.start, MARGIN - (qkv.shape[1] - chosen.stop)
+    keys_values = functional.pad(qkv[..., inner:], (0, 0, MARGIN, MARGIN, above, below))
+    n, h, w, _ = queries.shape
     e, rows, columns = inner // heads, h // WINDOW, w // WINDOW
     q = queries.reshape(n, rows, WINDOW, columns, WINDOW, heads, e).permute(0, 1, 3, 5, 2, 4, 6) * e**-0.5
     offset = torch.arange(REACH, device=q.device)[None] - torch.arange(WINDOW, device=q.device)[:, None] + WINDOW - 1
@@ -194,9 +184,27 @@ def _skewed(positions: Tensor) -> tuple[Tensor, Tensor]:
     return by_row, by_column
 
 
-def _forward(queries: Tensor, keys_values: Tensor, tables: Tensor, heads: int) -> Tensor:
+def _surroundings(qkv: Tensor, rows: slice) -> Tensor:
+    """Keys and values of ``rows`` and MARGIN pixels around them, zero outside of the image, in a buffer."""
+    inner = qkv.shape[-1] // 3
+    above, below = MARGIN - rows.start, MARGIN - (qkv.shape[1] - rows.stop)
+    height, width = qkv.shape[1] + above + below, qkv.shape[2] + 2 * MARGIN
+    padded = buffer("keys and values", (len(qkv), height, width, 2 * inner), qkv)
+    padded[:, above : height - below, MARGIN : width - MARGIN] = qkv[..., inner:]
+    for border in (
+        padded[:, :above],
+        padded[:, height - below :],
+        padded[:, :, :MARGIN],
+        padded[:, :, width - MARGIN :],
+    ):
+        border.zero_()
+    return padded
+
+
+def _forward(qkv: Tensor, tables: Tensor, heads: int, rows: slice) -> Tensor:
+    queries = qkv[:, rows, :, : qkv.shape[-1] // 3]
     result = torch.empty_like(queries, memory_format=torch.contiguous_format)
-    steps = _Steps(queries.contiguous(), keys_values, heads)
+    steps = _Steps(queries, _surroundings(qkv, rows), heads)
     windows = steps.by_window(result)
     logits = _Logits(steps, tables)
     answers = steps.buffer("answers", QUERIES, steps.width)
@@ -212,25 +220,29 @@ class _WindowAttention(torch.autograd.Function):
     """``_forward`` with a backward pass that recomputes the attention step by step."""
 
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, keys_values: Tensor, tables: Tensor, heads: int) -> Tensor:
-        ctx.save_for_backward(queries, keys_values, tables)
+    def forward(ctx: Any, qkv: Tensor, tables: Tensor, heads: int) -> Tensor:
+        ctx.save_for_backward(qkv, tables)
         ctx.heads = heads
-        return _forward(queries, keys_values, tables, heads)
+        return _forward(qkv, tables, heads, slice(0, qkv.shape[1]))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        queries, keys_values, tables = ctx.saved_tensors
-        steps = _Steps(queries.contiguous(), keys_values, ctx.heads)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        qkv, tables = ctx.saved_tensors
+        inner = qkv.shape[-1] // 3
+        keys_values = _surroundings(qkv, slice(0, qkv.shape[1]))
+        steps = _Steps(qkv[..., :inner], keys_values, ctx.heads)
         width = steps.width
         logits = _Logits(steps, tables)
         upstream = steps.by_window(gradient.contiguous())
-        query_gradient = torch.empty_like(queries, memory_format=torch.contiguous_format)
-        query_windows = steps.by_window(query_gradient)
-        source_gradient = torch.zeros_like(keys_values, memory_format=torch.contiguous_format)
+        result = torch.empty_like(qkv, memory_format=torch.contiguous_format)
+        query_windows = steps.by_window(result[..., :inner])
+        source_gradient = buffer("keys and values gradient", tuple(keys_values.shape), qkv).zero_()
         targets = source_gradient.view(*source_gradient.shape[:3], 2, ctx.heads, width)
         table_gradient = torch.zeros_like(tables)
         slopes = steps.buffer("slopes", QUERIES, KEYS)
         arriving = steps.buffer("arriving", QUERIES, width)
+        wides = steps.buffer("wide gradient", QUERIES, width + POSITIONS)
+        key_slopes, value_slopes = (steps.buffer(f"{name} gradient", KEYS, width) for name in ("key", "value"))
         for step in steps:
             attention, wide_queries, wide_keys, values = logits.load(step)
             count = len(attention)
@@ -238,18 +250,19 @@ class _WindowAttention(torch.autograd.Function):
             above.view(upstream[step].shape).copy_(upstream[step])
             torch.bmm(above, values.transpose(1, 2), out=slope)
             torch.ops.aten._softmax_backward_data(slope, attention, -1, slope.dtype, grad_input=slope)
-            wide = torch.bmm(slope, wide_keys)
-            offsets = torch.zeros_like(logits.positions[:count])
+            wide = torch.bmm(slope, wide_keys, out=wides[:count])
+            offsets = logits.positions[:count].zero_()  # the products themselves are not needed any more
             for ours, theirs in zip(_skewed(offsets), _position_columns(wide, width), strict=True):
                 ours.copy_(theirs)  # for one query no two entries share memory, so a copy is the adjoint of the view
             plain = wide_queries[..., :width].flatten(0, 1)
             table_gradient += offsets.flatten(0, 1).t() @ plain
             total = torch.matmul(offsets, tables).add_(wide[..., :width]).mul_(steps.scale)
             query_windows[step] = total.view(query_windows[step].shape)
-            key_slope = torch.bmm(slope.transpose(1, 2), wide_queries[..., :width])
-            value_slope = torch.bmm(attention.transpose(1, 2), above)
+            key_slope = torch.bmm(slope.transpose(1, 2), wide_queries[..., :width], out=key_slopes[:count])
+            value_slope = torch.bmm(attention.transpose(1, 2), above, out=value_slopes[:count])
             _scatter(targets, step, key_slope, value_slope, steps.keys[step].shape)
-        return query_gradient, source_gradient, table_gradient, None
+        result[..., inner:] = source_gradient[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
+        return result, table_gradient, None
 
 
 def _scatter(
