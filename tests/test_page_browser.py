@@ -74,7 +74,7 @@ def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     profile = tmp_path_factory.mktemp("profile")
     for flag in (
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync", "--force-prefers-reduced-motion",
         f"--user-data-dir={profile}", "--window-size=1280,1000",
     ):  # fmt: skip
         options.add_argument(flag)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run
 from PIL import Image
 
 from fusion.bench_run import BenchOptions, run_all
@@ -17,6 +18,7 @@ from fusion.results import BenchResult
 from fusion.score import score
 from pipeline.errors import InputError
 
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 SIZE = (64, 80)
 METRICS = ("EN", "VIF", "Qabf", "SSIM")
 
