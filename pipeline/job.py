@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from pipeline.captioners import Captioner, CaptionRequest, make_captioner
 from pipeline.claims import Claims
 from pipeline.embedders import Embedder, make_embedder
 from pipeline.errors import FingerprintMismatch, FusionError, ImageError, StoreError
-from pipeline.events import Caption, Event, caption_text, failed_caption
+from pipeline.events import Caption, failed_caption
+from pipeline.fingerprints import first_difference
 from pipeline.images import read_image
 from pipeline.place import place, write
 from pipeline.plan import PlanRow
+from pipeline.prior_rows import prior_rows, stored_caption
 from pipeline.shards import (
     FAILED,
-    OK,
     TarWriter,
     make_marker,
     marker_name,
@@ -31,9 +33,7 @@ from pipeline.shards import (
     tar_size,
 )
 from pipeline.store import Store
-from pipeline.tasks import Task, load_task
-
-SHOWN = 160  # characters of a fingerprint value that a message shows
+from pipeline.tasks import load_task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,7 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
+Decoded = dict[str, CaptionRequest | Caption]
 
 
 class Job:
@@ -82,15 +83,22 @@ class Job:
             self.captioner = make_captioner(spec.captioner, self.task, spec.captioner_settings)
         self._bind()
         self.claims = Claims(self.home)
+        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="decode")
+        self._decoded: dict[int, Future[Decoded]] = {}
 
-    def finish(self, shard: int, report: Report = lambda _: None) -> bool:
-        """Finish one shard unless it is done or another process has it; whether this call finished it."""
+    def finish(self, shard: int, report: Report = lambda _: None, upcoming: int | None = None) -> bool:
+        """Finish one shard unless it is done or another process has it; whether this call finished it.
+
+        ``upcoming``: the shard that comes next, whose images are decoded while this one is captioned, if the captioner
+        takes whole shards (one that takes small batches keeps the cores busy by itself).
+        """
         if self.is_done(shard) or not self.claims.take(shard):
+            self._decoded.pop(shard, None)
             return False
         try:
             if self.is_done(shard):  # it was finished between the look and the claim
                 return False
-            rows, tar = self._make_rows(shard, report)
+            rows, tar = self._make_rows(shard, report, upcoming)
             if not self.claims.is_mine(shard):
                 return False
             self._commit(shard, rows, tar)
@@ -112,6 +120,7 @@ class Job:
 
     def close(self) -> None:
         """Give claims, devices and connections back."""
+        self._ahead.shutdown(cancel_futures=True)
         self.claims.close()
         if self.captioner:
             self.captioner.close()
@@ -150,7 +159,9 @@ class Job:
                 "was begun with, or give the new one a name of its own with --prior NAME"
             )
 
-    def _make_rows(self, shard: int, report: Report) -> tuple[list[dict[str, Any]], tuple[int, str]]:
+    def _make_rows(
+        self, shard: int, report: Report, upcoming: int | None
+    ) -> tuple[list[dict[str, Any]], tuple[int, str]]:
         planned = self.store.shard_rows(shard)
         kept = self._earlier_rows(shard)
         tar = self._write_tar(shard, planned)
@@ -160,8 +171,12 @@ class Job:
         else:
             wanted = [row for row in planned if row.key not in kept]
             captions = {}
+            ready = self._decoded.pop(shard, None)
             for batch in self._batches(wanted):
-                answers = self._caption(batch)
+                decoded = self._decode(batch) if ready is None else only(ready.result(), batch)
+                if upcoming is not None and not getattr(self.captioner, "batch", 0) and not self.is_done(upcoming):
+                    self._decoded[upcoming] = self._ahead.submit(self._decode, self.store.shard_rows(upcoming))
+                answers = self._caption(batch, decoded)
                 captions.update(zip((row.key for row in batch), answers, strict=True))
                 report(
                     Progress(
@@ -180,25 +195,37 @@ class Job:
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 
-    def _caption(self, rows: Sequence[PlanRow]) -> list[Caption]:
-        assert self.captioner is not None
-        answers: dict[str, Caption] = {}
-        requests = []
+    def _decode(self, rows: Sequence[PlanRow]) -> Decoded:
+        """Requests by key; for a pair whose pixels cannot be read, its failure (that pair's, not the run's)."""
+        decoded: Decoded = {}
         for row in rows:
             try:
                 first, second = (
                     read_image(content, name=name)
-                    for content, name in zip(self.store.image_bytes(row), (row.first, row.second), strict=True)
+                    for content, name in zip(self._image_bytes(row), (row.first, row.second), strict=True)
                 )
-            except (
-                ImageError
-            ) as error:  # a header that reads and pixels that do not: this pair's failure, not the run's
-                answers[row.key] = failed_caption("image", str(error))
-                continue
-            requests.append(CaptionRequest(key=row.key, pair_id=row.pair_id, first=first, second=second))
-        captions = self.captioner.caption(requests) if requests else []
+            except ImageError as error:
+                decoded[row.key] = failed_caption("image", str(error))
+            else:
+                decoded[row.key] = CaptionRequest(key=row.key, pair_id=row.pair_id, first=first, second=second)
+        return decoded
+
+    def _image_bytes(self, row: PlanRow) -> tuple[bytes, bytes]:
+        """From the store's tar, or from the data root while the tar is not there yet."""
+        if self.spec.root is None or self.home.exists(tar_name(row.shard)):
+            return self.store.image_bytes(row)
+        root = Path(self.spec.root)
+        return (
+            planned_bytes(root / row.first, row.first_sha256, row.first_bytes),
+            planned_bytes(root / row.second, row.second_sha256, row.second_bytes),
+        )
+
+    def _caption(self, rows: Sequence[PlanRow], decoded: Decoded) -> list[Caption]:
+        requests = [entry for entry in decoded.values() if isinstance(entry, CaptionRequest)]
+        captions = self.captioner.caption(requests) if requests and self.captioner else []
         if len(captions) != len(requests):
-            raise FusionError(f"captioner {self.captioner.name} gave {len(captions)} answers to {len(requests)} pairs")
+            raise FusionError(f"{self.spec.captioner} gave {len(captions)} answers to {len(requests)} pairs")
+        answers = {key: entry for key, entry in decoded.items() if isinstance(entry, Caption)}
         answers.update({request.key: caption for request, caption in zip(requests, captions, strict=True)})
         return [answers[row.key] for row in rows]
 
@@ -257,6 +284,11 @@ class Job:
         write(self.home, marker, make_marker(shard, rows, self.task.events, files))
 
 
+def only(decoded: Decoded, rows: Sequence[PlanRow]) -> Decoded:
+    """The part of a decoded shard that is still wanted."""
+    return {row.key: decoded[row.key] for row in rows}
+
+
 def planned_bytes(path: Path, sha256: str, size: int) -> bytes:
     """A source file's content. Raises StoreError when it is not the file that was planned."""
     if not path.is_file():
@@ -269,77 +301,3 @@ def planned_bytes(path: Path, sha256: str, size: int) -> bytes:
             f"{found[:16]}… ({len(content)} bytes); restore the file, or make a new store with --store DIR"
         )
     return content
-
-
-def prior_rows(
-    rows: Sequence[PlanRow], captions: Mapping[str, Caption], task: Task, embedder: Embedder
-) -> list[dict[str, Any]]:
-    """The rows of a text prior. A failed pair has its error and raw text, and neither vector nor weights."""
-    good = [row for row in rows if captions[row.key].error_kind is None]
-    fitted = [embedder.fit(captions[row.key]) for row in good]
-    vectors = list(embedder.embed([text.text for text in fitted])) if good else []
-    texts = {row.key: (text, vector) for row, text, vector in zip(good, fitted, vectors, strict=True)}
-    made = []
-    for row in rows:
-        caption = captions[row.key]
-        fit, vector = texts.get(row.key, (None, None))
-        made.append(
-            {
-                "key": row.key,
-                "pair_id": row.pair_id,
-                "status": OK if fit else FAILED,
-                "error_kind": caption.error_kind,
-                "error": caption.error,
-                "caption": caption_text(caption) if fit else None,
-                "scene": caption.scene if fit else None,
-                "events": [vars(event) for event in caption.events] if fit else None,
-                "clip_text": fit.text if fit else None,
-                "tokens": fit.tokens if fit else None,
-                "dropped_events": fit.dropped if fit else None,
-                "text_embedding": vector.tolist() if vector is not None else None,
-                "loss_weights": task.weights_for(e.type for e in caption.events).as_dict() if fit else None,
-                "raw_response": caption.raw,
-                "finish_reason": caption.finish_reason,
-                "response_tokens": caption.tokens,
-            }
-        )
-    return made
-
-
-def stored_caption(row: Mapping[str, Any]) -> Caption:
-    """The caption that a prior's row holds."""
-    return Caption(
-        events=tuple(Event(**event) for event in row["events"] or ()),
-        scene=row["scene"] or "",
-        raw=row["raw_response"] or "",
-        finish_reason=row["finish_reason"],
-        error_kind=row["error_kind"],
-        error=row["error"],
-        tokens=row["response_tokens"],
-    )
-
-
-def first_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """``field was 'x', now 'y'`` for the first field that differs, or None. Long values are cut around the change."""
-    old, new = _flat(before), _flat(now)
-    for name in dict.fromkeys([*new, *old]):
-        was, is_now = old.get(name), new.get(name)
-        if was != is_now:
-            return f"{name} {_excerpt(was, is_now)}, now {_excerpt(is_now, was)}"
-    return None
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, entry in value.items():
-        flat |= _flat(entry, f"{prefix}{key}.") if isinstance(entry, Mapping) else {f"{prefix}{key}": entry}
-    return flat
-
-
-def _excerpt(value: Any, other: Any) -> str:
-    text, beside = str(value), str(other)
-    if len(text) <= SHOWN or not isinstance(value, str):
-        return repr(value)
-    start = next((i for i, (a, b) in enumerate(zip(text, beside, strict=False)) if a != b), min(len(text), len(beside)))
-    begin = max(0, start - SHOWN // 4)
-    return repr(("…" if begin else "") + text[begin : begin + SHOWN] + "…")

@@ -51,7 +51,7 @@ def _level(value: float) -> int:
 
 def _uncovered_contrast(readings: Readings) -> float:
     """Contrast, but 1 where something else explains its lack: haze lifts the black and burns nothing out."""
-    return readings.contrast if readings.dark > 0.08 and readings.saturated < 0.05 else 1.0
+    return readings.contrast if readings.floor > 0.08 and readings.saturated < 0.05 else 1.0
 
 
 RULES: dict[str, tuple[Rule, ...]] = {
@@ -74,7 +74,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
             label="low_contrast",
             figure=_uncovered_contrast,
             limits=(0.575, 0.4, 0.25),
-            phrase=lambda r: f"greys lie between {_level(r.dark)} and {_level(r.bright)}",
+            phrase=lambda r: f"greys lie between {_level(r.floor)} and {_level(r.ceiling)}",
         ),
         Rule(
             label="infrared_noise",

@@ -80,10 +80,11 @@ def work(spec: JobSpec, shards: Sequence[int], rank: int, world: int, report: Re
     try:
         own = [shard for position, shard in enumerate(shards) if position % world == rank]
         others = [shard for position, shard in enumerate(shards) if position % world != rank]
-        for shard in [*own, *others]:
+        order = [*own, *others]
+        for shard, upcoming in zip(order, [*order[1:], None], strict=True):
             if stop is not None and stop.is_set():
                 return
-            job.finish(shard, report)
+            job.finish(shard, report, upcoming)
     finally:
         job.close()
 
