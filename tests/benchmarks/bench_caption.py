@@ -1,0 +1,108 @@
+"""How fast is stage one? `make bench-caption` runs this: captioning against merely decoding, and memory against size.
+
+Ratios within one run are what counts; the absolute figures belong to the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.captioning import CaptionOptions, caption_pairs
+from pipeline.console import set_quiet
+from pipeline.images import read_image
+from pipeline.manifest import load_manifest
+from pipeline.pairs import Pair, find_pairs
+from pipeline.sources import Source
+
+
+def decode(paths: list[tuple[Path, Path]]) -> int:
+    """Decode pairs and forget them."""
+    for pair in paths:
+        for path in pair:
+            read_image(path)
+    return len(paths)
+
+
+def bare_rate(pairs: list[Pair], workers: int) -> float:
+    """Pairs a second with one process per core that only decodes."""
+    paths = [(pair.first, pair.second) for pair in pairs]
+    with ProcessPoolExecutor(workers) as pool:
+        list(pool.map(decode, [paths[:1]] * workers))  # the processes are up before the clock starts
+        started = time.monotonic()
+        list(pool.map(decode, [paths[rank::workers] for rank in range(workers)]))
+        return len(paths) / (time.monotonic() - started)
+
+
+def caption_rate(source: Source, workers: int, folder: Path) -> float:
+    """Pairs a second of the whole work: decode, measure, embed, pack, commit; starting the processes is left out."""
+    options = {"captioner": "measured", "embedder": "hashing", "workers": workers, "shard_size": 16}
+    start = time.monotonic()
+    caption_pairs(CaptionOptions(store=str(folder / "first"), limit=workers * 16, **options), source)  # type: ignore[arg-type]
+    starting = time.monotonic() - start
+    start = time.monotonic()
+    caption_pairs(CaptionOptions(store=str(folder / "all"), **options), source)  # type: ignore[arg-type]
+    whole = time.monotonic() - start
+    return (len(source.pairs) - workers * 16) / (whole - starting)
+
+
+def peak_memory(count: int, folder: Path) -> float:
+    """Peak resident MiB of a process that captions ``count`` tiny pairs."""
+    for name in ("vi", "ir"):
+        (folder / name).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "vi" / f"{number:06d}.bmp")
+        Image.fromarray(pixels).save(folder / "ir" / f"{number:06d}.bmp")
+    command = [sys.executable, "-m", "cli", "--quiet", "caption", "--pairs", folder / "vi", folder / "ir"]
+    command += ["--captioner", "measured", "--embedder", "hashing", "--workers", "1", "--store", folder / "store"]
+    process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"captioning {count} tiny pairs failed")
+    return usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    """Print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--memory", type=int, nargs="*", default=[1000, 10_000], help="numbers of tiny pairs")
+    arguments = parser.parse_args()
+    set_quiet(True)
+    manifest = load_manifest("msrs")
+    pairs = find_pairs(manifest, arguments.root, ["test"])
+    source = Source(manifest=manifest, pairs=pairs, root=arguments.root)
+    size = sum(path.stat().st_size for pair in pairs for path in (pair.first, pair.second)) / 2**20
+    answer: dict[str, object] = {"pairs": len(pairs), "MiB": round(size, 1)}
+    for workers in (1, 2):
+        with tempfile.TemporaryDirectory() as folder:
+            bare = bare_rate(pairs, workers)
+            rate = caption_rate(source, workers, Path(folder))
+        answer[f"{workers} processes"] = {
+            "bare decode pairs/s": round(bare, 1),
+            "caption pairs/s": round(rate, 1),
+            "caption MiB/s": round(rate * size / len(pairs), 1),
+            "ratio": round(rate / bare, 3),
+        }
+    for count in arguments.memory:
+        with tempfile.TemporaryDirectory() as folder:
+            answer[f"peak MiB for {count} tiny pairs"] = round(peak_memory(count, Path(folder) / "tiny"), 1)
+    answer["peak MiB of this process"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+    print(json.dumps(answer, indent=2))
+
+
+if __name__ == "__main__":
+    main()
