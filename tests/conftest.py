@@ -6,14 +6,10 @@ import os
 import runpy
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-SHIM = REPOSITORY / "tests" / "torchvision_shim"
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+from command_line import REPOSITORY, SHIM, Run
 
 runpy.run_path(str(SHIM / "sitecustomize.py"))  # lets torchvision import beside a CPU build of torch
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from command_line import REPOSITORY
 from PIL import Image
 
 import cli

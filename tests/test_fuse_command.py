@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Run
+from command_line import Run
 from PIL import Image
 
 from fusion import Fuser
