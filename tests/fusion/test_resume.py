@@ -21,7 +21,7 @@ from fusion.training import resume_run, start_run
 from pipeline.errors import InputError, StoreError, TrainingError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SMALL = ["steps=4", "batch_size=1", "crop=48", "pictures=1", "validate_every=2", "checkpoint_every=2", "log_every=1", "shares_every=3", "validation_crop=64", "keep_checkpoints=9"]  # fmt: skip
+SMALL = ["steps=3", "batch_size=1", "crop=48", "pictures=1", "validate_every=2", "checkpoint_every=1", "log_every=1", "shares_every=9", "validation_crop=64", "keep_checkpoints=9"]  # fmt: skip
 TIMINGS = ("images_per_second", "data_wait", "seconds")
 
 
@@ -49,7 +49,7 @@ def start_and_kill(stage: str, store: Path, out: Path, teacher: Path | None, ste
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    last = f"checkpoints/step-{4:08d}"
+    last = f"checkpoints/step-{3:08d}"
     names = ["model.safetensors", "best/model.safetensors"]
     names += [
         f"{last}/{name}" for name in ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json")
@@ -71,7 +71,7 @@ def teacher(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_killed_teacher_ends_with_the_same_bits(store: Path, teacher: Path, tmp_path: Path) -> None:
     start_and_kill("teacher", store, tmp_path / "killed", None, step=2)
     result = resume_run(tmp_path / "killed")
-    assert result.finished and result.step == 4
+    assert result.finished and result.step == 3
     assert_same_run(teacher, tmp_path / "killed")
 
 
@@ -87,7 +87,7 @@ def test_a_killed_student_ends_with_the_same_bits(store: Path, teacher: Path, tm
 
 
 def test_a_run_stopped_by_the_clock_goes_on(store: Path, tmp_path: Path) -> None:
-    recipe = load_recipe("nano", "student", [*SMALL, "batch_size=2", "steps=4"])
+    recipe = load_recipe("nano", "student", [*SMALL, "batch_size=2", "steps=3"])
     stopped = start_run(recipe, [store], tmp_path / "run", minutes=1e-9)
     assert (stopped.finished, stopped.step) == (False, 1)
     assert resume_run(tmp_path / "run").finished
