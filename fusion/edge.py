@@ -4,7 +4,7 @@ Two luma planes are folded to half resolution and read at one half, one quarter 
 3×3 convolutions with residuals (a small U-Net: strided convolutions down, 1×1 and pixel-shuffle up). Two maps come
 out at full resolution: a blend weight ``w`` and a residual ``r``, and
 
-    fused luma = Y + (1 − w)·(I − Y) + r,      w = σ(SHARPNESS·a + PRIOR·(Y − I)),      r = REACH·tanh(b)
+    fused luma = Y + (1 − w)·(I − Y) + r,      w = σ(SHARPNESS·a + PRIOR·(Y − I)),      r = REACH·b
 
 so the untrained network is a soft maximum of both sources, and ``w = 1, r = 0`` is the identity. All channels of the
 visible image then move by the same amount, fused luma − luma, which leaves its chroma (Cb, Cr) alone.
@@ -21,7 +21,7 @@ from torch.nn import functional
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 SHARPNESS = 4.0
 PRIOR = 6.0
-REACH = 0.25  # the residual stays within a quarter of full brightness
+REACH = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,8 @@ class EdgeConfig:
     """
 
     half_width: int = 16
-    half_depth: int = 2
-    quarter_width: int = 40
+    half_depth: int = 0
+    quarter_width: int = 32
     quarter_depth: int = 2
     eighth_width: int = 48
     eighth_depth: int = 1
@@ -45,7 +45,7 @@ class EdgeConfig:
 
 
 EDGE = EdgeConfig()
-NANO = EdgeConfig(half_width=8, half_depth=1, quarter_width=16, quarter_depth=2, eighth_width=0, eighth_depth=0)
+NANO = EdgeConfig(half_width=8, half_depth=0, quarter_width=16, quarter_depth=1, eighth_width=0, eighth_depth=0)
 
 
 class EdgeNetwork(nn.Module):
@@ -66,8 +66,9 @@ class EdgeNetwork(nn.Module):
         )
         self.head = nn.Conv2d(config.half_width, 8, 3, padding=1)
         nn.init.zeros_(self.head.weight)  # training starts at the soft maximum
-        assert self.head.bias is not None
-        nn.init.zeros_(self.head.bias)
+        if self.head.bias is not None:
+            nn.init.zeros_(self.head.bias)
+        self.to(memory_format=torch.channels_last)  # what CPU convolutions of few channels are fastest in
 
     def forward(self, visible: Tensor, infrared: Tensor, text: Tensor | None = None) -> Tensor:
         """The fused colour image, (N, 3, H, W)."""
@@ -78,15 +79,15 @@ class EdgeNetwork(nn.Module):
         luma = to_luma(visible)
         maps = self.maps(torch.cat([luma, infrared], dim=1))
         weight = torch.sigmoid(SHARPNESS * maps[:, :1] + PRIOR * (luma - infrared))
-        change = (1 - weight) * (infrared - luma) + REACH * torch.tanh(maps[:, 1:])
+        change = (1 - weight) * (infrared - luma) + REACH * maps[:, 1:]
         return visible + change, weight
 
     def maps(self, planes: Tensor) -> Tensor:
         """The raw maps (a, b), (N, 2, H, W), for the planes (Y, I), (N, 2, H, W)."""
         height, width = planes.shape[-2:]
         padded = functional.pad(planes, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
-        features = functional.relu(self.stem(functional.pixel_unshuffle(padded, 2)))
-        maps = functional.pixel_shuffle(self.head(self.body(features)), 2)
+        features = functional.relu(self.stem(_fold(padded)), inplace=True)
+        maps = _unfold(self.head(self.body(features)))
         return maps[..., :height, :width]
 
 
@@ -105,11 +106,11 @@ class _Level(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         for convolution in self.before:
-            features = features + functional.relu(convolution(features))
+            features = features + functional.relu(convolution(features), inplace=True)
         if self.coarser is not None:
             features = features + self.coarser(features)
         for convolution in self.after:
-            features = features + functional.relu(convolution(features))
+            features = features + functional.relu(convolution(features), inplace=True)
         return features
 
 
@@ -123,7 +124,22 @@ class _Coarser(nn.Module):
         self.up = nn.Conv2d(widths[0], 4 * width, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        return functional.pixel_shuffle(self.up(self.level(functional.relu(self.down(features)))), 2)
+        return functional.pixel_shuffle(self.up(self.level(functional.relu(self.down(features), inplace=True))), 2)
+
+
+def _fold(planes: Tensor) -> Tensor:
+    """``pixel_unshuffle`` by 2, as a view and one copy: a third of its time on a CPU."""
+    count, channels, height, width = planes.shape
+    cells = planes.reshape(count, channels, height // 2, 2, width // 2, 2).permute(0, 1, 3, 5, 2, 4)
+    return cells.reshape(count, 4 * channels, height // 2, width // 2)
+
+
+def _unfold(features: Tensor) -> Tensor:
+    """``pixel_shuffle`` by 2 of few channels, by interleaving columns, then rows: a third of its time on a CPU."""
+    count, channels, height, width = features.shape
+    cells = features.contiguous().reshape(count, channels // 4, 2, 2, height, width)
+    rows = torch.stack([cells[:, :, :, 0], cells[:, :, :, 1]], dim=-1)
+    return torch.stack([rows[:, :, 0], rows[:, :, 1]], dim=3).reshape(count, channels // 4, 2 * height, 2 * width)
 
 
 def to_luma(image: Tensor) -> Tensor:

@@ -1,0 +1,126 @@
+"""The edge objective: each term against a slow oracle or a known answer, and what it must punish."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter, sobel
+from torch import Tensor
+
+from fusion.edge_losses import (
+    TERMS,
+    EdgeWeights,
+    _blur,
+    departure_term,
+    edge_loss,
+    gradient_term,
+    intensity_term,
+    qabf_term,
+    roughness_term,
+    spurious_term,
+    ssim_term,
+    vif,
+    vif_term,
+)
+from fusion.score import score
+
+
+def scene(seed: int, size: int = 96) -> Tensor:
+    """A smooth random scene, (1, 1, size, size) in 0..1."""
+    noise = np.random.default_rng(seed).random((size, size))
+    smooth = gaussian_filter(noise, 3) + 0.15 * gaussian_filter(noise, 1)
+    return torch.from_numpy((smooth - smooth.min()) / np.ptp(smooth)).float()[None, None]
+
+
+def as_bytes(plane: Tensor) -> np.ndarray:
+    return (plane[0, 0].numpy() * 255).round().astype(np.uint8)
+
+
+def quantised(plane: Tensor) -> Tensor:
+    return (plane * 255).round() / 255
+
+
+FIRST, SECOND = quantised(scene(1)), quantised(scene(2))
+MIXED = quantised(0.6 * FIRST + 0.4 * SECOND)
+BLEND = torch.full_like(FIRST, 0.5)
+
+
+def test_qabf_agrees_with_the_metric() -> None:
+    metric = score(as_bytes(FIRST), as_bytes(SECOND), as_bytes(MIXED), names=["Qabf"])["Qabf"]
+    assert 1 - float(qabf_term(FIRST, SECOND, MIXED, BLEND)) == pytest.approx(metric, abs=0.01)
+
+
+def test_vif_agrees_with_the_metric() -> None:
+    metric = score(as_bytes(FIRST), as_bytes(SECOND), as_bytes(MIXED), names=["VIF"])["VIF"]
+    assert float(vif(FIRST, MIXED) + vif(SECOND, MIXED)) == pytest.approx(metric, rel=0.01)
+
+
+def test_ssim_agrees_with_the_metric() -> None:
+    metric = score(as_bytes(FIRST), as_bytes(SECOND), as_bytes(MIXED), names=["SSIM"])["SSIM"]
+    assert 2 - float(ssim_term(FIRST, SECOND, MIXED, BLEND)) == pytest.approx(metric, abs=0.02)
+
+
+def test_blur_agrees_with_scipy_inside() -> None:
+    blurred = _blur(FIRST, 11, 1.5)
+    expected = gaussian_filter(FIRST[0, 0].double().numpy(), 1.5, truncate=5 / 1.5)[5:-5, 5:-5]
+    np.testing.assert_allclose(blurred[0, 0].numpy(), expected, atol=1e-5)
+    assert _blur(FIRST[..., :80], 11, 1.5, padded=True).shape == FIRST[..., :80].shape
+
+
+def test_the_maximum_has_no_intensity_loss_and_a_copy_has() -> None:
+    assert float(intensity_term(FIRST, SECOND, torch.maximum(FIRST, SECOND), BLEND)) == 0
+    assert float(intensity_term(FIRST, SECOND, FIRST, BLEND)) > 0.01
+
+
+def test_gradient_keeps_the_sign() -> None:
+    flat = torch.full_like(FIRST, 0.5)
+    assert float(gradient_term(FIRST, flat, FIRST, BLEND)) == pytest.approx(0, abs=1e-7)
+    inside = FIRST[0, 0].numpy()
+    strongest = np.abs(np.stack([sobel(inside, axis, mode="nearest") for axis in (0, 1)])).mean() / 8
+    assert float(gradient_term(FIRST, flat, 1 - FIRST, BLEND)) == pytest.approx(2 * strongest, rel=1e-4)
+
+
+def test_an_island_costs_departure_and_spurious_contours() -> None:
+    bright, dark = torch.full((1, 1, 96, 96), 0.8), torch.full((1, 1, 96, 96), 0.2)
+    island = bright.clone()
+    island[..., 30:60, 30:60] = 0.2
+    for term in (departure_term, spurious_term):
+        assert float(term(bright, dark, bright, BLEND)) == pytest.approx(0, abs=1e-5)
+        assert float(term(bright, dark, island, BLEND)) > 0.005
+
+
+def test_copying_one_source_gains_nothing_from_the_geometric_mean() -> None:
+    copied, mixed = (float(vif_term(FIRST, SECOND, fused, BLEND)) for fused in (FIRST, MIXED))
+    assert mixed < copied - 0.1
+    summed = [float(vif(FIRST, f) + vif(SECOND, f)) for f in (FIRST, MIXED)]
+    assert summed[0] > summed[1]  # the plain sum rewards the copy
+
+
+def test_roughness_is_silent_where_the_sources_agree() -> None:
+    rough = torch.rand(FIRST.shape, generator=torch.Generator().manual_seed(0))
+    assert float(roughness_term(FIRST, FIRST, FIRST, rough)) == 0
+    assert float(roughness_term(FIRST, SECOND, FIRST, BLEND)) == 0
+    assert float(roughness_term(FIRST, SECOND, FIRST, rough)) > 0.01
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_every_term_is_per_sample_and_has_finite_gradients_on_flat_images(name: str) -> None:
+    flat = torch.zeros_like(FIRST)
+    first, second = torch.cat([FIRST, flat]), torch.cat([SECOND, flat])
+    fused = torch.cat([MIXED, flat]).requires_grad_()
+    blend = torch.cat([BLEND, BLEND]).requires_grad_()
+    value = TERMS[name](first, second, fused, blend)
+    assert value.shape == (2,)
+    value.sum().backward()
+    for gradient in (fused.grad, blend.grad):
+        assert gradient is None or bool(gradient.isfinite().all())
+    alone = TERMS[name](FIRST, SECOND, MIXED, BLEND)
+    torch.testing.assert_close(value[:1], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_the_loss_is_the_weighted_sum_and_leaves_out_zero_weights() -> None:
+    weights = EdgeWeights(intensity=2, gradient=0, ssim=0.5, qabf=0)
+    total, terms = edge_loss(FIRST, SECOND, MIXED, BLEND, weights)
+    assert set(terms) == {"intensity", "ssim"}
+    torch.testing.assert_close(total, 2 * terms["intensity"] + 0.5 * terms["ssim"])
