@@ -6,7 +6,7 @@ VLLM := .venv-vllm
 PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-slow test-vllm test-browser lint dist docs clean
+.PHONY: help install quickstart test test-slow test-vllm test-browser lint dist clean bench-nets bench-train bench-caption bench-metrics
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -45,6 +45,18 @@ test-vllm: $(VLLM)/stamp ## the tests against a real vLLM on the CPU, in an envi
 
 test-browser: $(VENV)/dev.stamp ## the pages in a real headless Chromium
 	$(BIN)/pytest -m browser
+
+bench-nets: $(VENV)/dev.stamp ## networks: parameters, FLOPs, latency, peak memory against the straightforward version
+	$(BIN)/python tests/benchmarks/bench_nets.py
+
+bench-train: $(VENV)/dev.stamp ## the training loop: steps/s, images/s, share of time spent waiting for data
+	$(BIN)/python tests/benchmarks/bench_train.py
+
+bench-caption: $(VENV)/dev.stamp ## stage one: pairs/s against bare decoding, memory, scaling
+	$(BIN)/python tests/benchmarks/bench_caption.py
+
+bench-metrics: $(VENV)/dev.stamp ## every metric: CPU-seconds for a 640x480 triple
+	$(BIN)/python tests/benchmarks/bench_metrics.py
 
 lint: $(VENV)/dev.stamp ## ruff and strict mypy
 	$(BIN)/ruff check .
