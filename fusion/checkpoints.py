@@ -47,7 +47,11 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
     for group, tensors in checkpoint.tensors.items():
         # Copies: a tensor that shares its memory with another is refused by safetensors.
         save_file(
-            {name: value.detach().cpu().clone() for name, value in tensors.items()}, temporary / f"{group}.safetensors"
+            {
+                name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+                for name, value in tensors.items()
+            },
+            temporary / f"{group}.safetensors",
         )
     state = {"format": FORMAT, "step": checkpoint.step, "groups": sorted(checkpoint.tensors), "state": checkpoint.state}
     (temporary / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
@@ -111,13 +115,18 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensor
             name = parameters[parameter]
             found = {key: tensors.get(f"{key}/{name}") for key in (*MOMENTS, "step")}
             if all(value is not None for value in found.values()):
-                state[index] = {key: value.clone() for key, value in found.items() if value is not None}
+                state[index] = {key: _like(parameter, value) for key, value in found.items() if value is not None}
             elif tensors:
                 raise TrainingError(
                     f"the checkpoint's optimiser state has no values for {name!r}; it is of another network"
                 )
             index += 1
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _like(parameter: Tensor, value: Tensor) -> Tensor:
+    """A copy of ``value``, in the parameter's memory order where it has its shape."""
+    return torch.empty_like(parameter, device=value.device).copy_(value) if value.ndim else value.clone()
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], what: str) -> None:
