@@ -21,7 +21,7 @@ from pipeline.images import EXTENSIONS, Picture, read_image
 from pipeline.pairs import Pair, images_in, shown
 
 Pixels = NDArray[np.uint8]
-COSTLY = 300.0  # GFLOP a pair; above it one timed run must do on a CPU
+COSTLY = 100.0  # GFLOP a pair; above it one timed run must do on a CPU
 
 
 class Method(Protocol):
