@@ -15,7 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-QABF_STRENGTH = (0.9994, 15.0, 0.5)  # Γ, κ, σ of Xydeas and Petrović (2000), "Objective image fusion performance measure"
+QABF_STRENGTH = (
+    0.9994,
+    15.0,
+    0.5,
+)  # Γ, κ, σ of Xydeas and Petrović (2000), "Objective image fusion performance measure"
 QABF_ANGLE = (0.9879, 22.0, 0.8)
 VIF_WINDOWS = (17, 9, 5, 3)  # Sheikh and Bovik (2006), pixel domain; σ = window / 5
 VIF_NOISE = 2.0  # in squared grey levels of 0..255
@@ -68,7 +72,10 @@ def ssim_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> T
 
 
 def qabf_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
-    """1 − Qabf, by its published formula; the angle is taken from cross and dot product, which is smooth."""
+    """1 − Qabf, its angle taken from cross and dot product: smooth, and lines half a turn apart count as the same.
+
+    The published scripts tell those apart, and take zeros outside the image, so the metric differs a little.
+    """
     first, second, result = (sobel(plane) * (8 * 255) for plane in (luma, infrared, fused))
     strengths = [_strength(plane) for plane in (first, second, result)]
     kept = strengths[0] * _preserved(first, strengths[0], result, strengths[2])
