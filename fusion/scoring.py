@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,13 @@ from numpy.typing import NDArray
 
 from fusion.boxes import read_boxes
 from fusion.metrics.departures import target_retention
-from fusion.score import as_batch, convention_named, known_names, prepare, score_fused
+from fusion.score import as_batch, convention_named, known_names, one_thread, prepare, score_fused
 from fusion.score_cache import ScoreCache, cache_folder
 from fusion.scorecard import Scorecard, ScoredFile, Scores, check_files, find_files, read_eight_bit
 from pipeline.console import progress
 from pipeline.errors import ImageError, InputError
 
+MOST_WORKERS = 8  # each holds about 100 MiB at 1280 x 1024
 TARGET_NAMES = ("Target-brightness", "Target-contrast")
 
 
@@ -40,14 +43,22 @@ def score_files(
     files, missing = find_files(first, second, fused, allow_missing)
     check_files(files)
     cache = ScoreCache(cache_folder()) if cached else None
+
+    def work(file: ScoredFile) -> Scores:
+        scores = _score_file(file, convention, chosen, cache, device)
+        return scores if boxes is None else scores | _score_targets(file, boxes, convention)
+
     images: dict[str, Scores] = {}
-    with progress() as bar:
+    workers = min(os.cpu_count() or 1, MOST_WORKERS) if device == "cpu" else 1
+    with progress() as bar, ThreadPoolExecutor(workers) as pool, one_thread():
         task = bar.add_task("scoring", total=len(files))
-        for file in files:
-            images[file.name] = _score_file(file, convention, chosen, cache, device)
-            if boxes is not None:
-                images[file.name] |= _score_targets(file, boxes, convention)
-            bar.advance(task)
+        try:
+            for file, scores in zip(files, pool.map(work, files), strict=True):
+                images[file.name] = scores
+                bar.advance(task)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # one bad file ends the work at once, not after all the others
+            raise
     names = chosen if boxes is None else (*chosen, *TARGET_NAMES)
     return Scorecard(convention=convention, names=names, images=images, missing=missing)
 
