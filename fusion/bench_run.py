@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fusion.bench_extras import ceilings, detections, published, section, segmentations
 from fusion.benchmark import BenchSet, channels, fuse_once, machine, methods_for, pairs_to_score, run_bench
 from fusion.methods import eight_bit, grey_bytes
 from fusion.report.gallery import Shot, choose
 from fusion.report.page import Section, write_page
-from fusion.results import BenchResult, DatasetResult
+from fusion.results import BenchResult, DatasetResult, ExtraTable
 from fusion.tables import csv_table, latex_table, markdown_table
 from pipeline.atomic import write_text
 from pipeline.errors import InputError
@@ -39,6 +40,15 @@ class BenchOptions:
     allow_missing: bool = False
     cost: bool = True
     command: str = "fusioncli bench"
+    published: bool = False
+    ceiling: int = 0
+    detector: str | None = None
+    predictions: Mapping[str, str] = field(default_factory=dict)
+    labels: Path | None = None
+    segmenter: str | None = None
+    masks: Mapping[str, str] = field(default_factory=dict)
+    mask_labels: Path | None = None
+    mask_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +78,8 @@ def run_all(options: BenchOptions, extras: PageExtras | None = None) -> BenchRes
         )
         for one in sets
     ]
-    result = BenchResult(datasets=tuple(found), machine=machine(), command=options.command)
+    tables = extra_tables(options, sets, found, device)
+    result = BenchResult(datasets=tuple(found), machine=machine(), command=options.command, tables=tuple(tables))
     write_tables(result, options.out)
     most = max(4, MOST_SHOTS // len(sets))
     extras = extras or PageExtras(title="Fusion benchmark", path=options.out / "index.html")
@@ -77,7 +88,9 @@ def run_all(options: BenchOptions, extras: PageExtras | None = None) -> BenchRes
         for one, scores in zip(sets, found, strict=True)
         for shot in take_shots(one, scores, options.out, most, extras.notes)
     ]
-    write_page(extras.path, result, shots, title=extras.title, first=extras.first, last=extras.last)
+    write_page(
+        extras.path, result, shots, title=extras.title, first=extras.first, last=(*map(section, tables), *extras.last)
+    )
     return result
 
 
@@ -105,6 +118,45 @@ def bench_sets(options: BenchOptions) -> list[BenchSet]:
         )
         sets.append(BenchSet(manifest=manifest, split=split, pairs=tuple(pairs), methods=tuple(methods)))
     return sets
+
+
+def extra_tables(
+    options: BenchOptions, sets: Sequence[BenchSet], found: Sequence[DatasetResult], device: str
+) -> list[ExtraTable]:
+    """The tables that were asked for beside the scores."""
+    tables = published(found) if options.published else []
+    for one, scores in zip(sets, found, strict=True):
+        if options.ceiling:
+            tables.append(ceilings(one, scores, options.ceiling))
+        if options.detector or options.predictions:
+            labels = options.labels or data_root(options.root) / one.manifest.folder / "test" / "det_labels" / "fusion"
+            tables.append(
+                detections(
+                    one,
+                    options.out,
+                    labels,
+                    detector=options.detector,
+                    predictions=options.predictions,
+                    device=device,
+                )
+            )
+        if options.segmenter or options.masks:
+            if options.mask_labels is None or not options.mask_classes:
+                raise InputError(
+                    "segmentation needs --mask-labels (a folder of label masks) and --mask-classes (names)"
+                )
+            tables.append(
+                segmentations(
+                    one,
+                    options.out,
+                    options.mask_labels,
+                    segmenter=options.segmenter,
+                    masks=options.masks,
+                    names=options.mask_classes,
+                    device=device,
+                )
+            )
+    return tables
 
 
 def default_device() -> str:

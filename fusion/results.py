@@ -126,12 +126,24 @@ class DatasetResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExtraTable:
+    """A table beside the scores, all text: published rows, a ceiling, detection, segmentation."""
+
+    anchor: str
+    title: str
+    about: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchResult:
     """A whole run: every data set, the machine it ran on and the command that asked for it."""
 
     datasets: tuple[DatasetResult, ...]
     machine: dict[str, str]
     command: str
+    tables: tuple[ExtraTable, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The whole result as plain values."""
@@ -139,6 +151,10 @@ class BenchResult:
             "command": self.command,
             "machine": self.machine,
             "datasets": [_dataset_json(dataset) for dataset in self.datasets],
+            "tables": [
+                {"title": table.title, "about": table.about, "header": table.header, "rows": table.rows}
+                for table in self.tables
+            ],
         }
 
 
