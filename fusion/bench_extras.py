@@ -12,7 +12,7 @@ from fusion.benchmark import BenchSet, channels, fuse_once
 from fusion.ceiling import covered, push
 from fusion.detection import MSRS_CLASSES, Box, average_precision, load_detector, read_folder
 from fusion.methods import Method, Pixels, eight_bit, grey_bytes
-from fusion.published import load_paper, published_table
+from fusion.published import TABLES, load_paper, published_table
 from fusion.report.page import Section
 from fusion.results import DatasetResult, ExtraTable
 from fusion.segmentation import load_segmenter, mean_iou
@@ -22,12 +22,12 @@ from pipeline.images import read_image
 from pipeline.pairs import Pair, read_pair, shown
 
 
-def published(datasets: Sequence[DatasetResult]) -> list[ExtraTable]:
-    """The paper's rows on these data sets."""
+def published(datasets: Sequence[DatasetResult], numbers: tuple[str, ...] = TABLES) -> list[ExtraTable]:
+    """The rows of the paper's tables ``numbers`` on these data sets."""
     paper = load_paper()
     tables = []
     for dataset in datasets:
-        title, header, rows = published_table(paper, dataset.name)
+        title, header, rows = published_table(paper, dataset.name, numbers)
         if rows:
             about = (
                 "Printed in the paper, not measured here. Its test split, its metric scripts and its resolution may differ "

@@ -41,6 +41,7 @@ class BenchOptions:
     cost: bool = True
     command: str = "fusioncli bench"
     published: bool = False
+    published_tables: tuple[str, ...] = ("1", "2")
     ceiling: int = 0
     detector: str | None = None
     predictions: Mapping[str, str] = field(default_factory=dict)
@@ -124,7 +125,7 @@ def extra_tables(
     options: BenchOptions, sets: Sequence[BenchSet], found: Sequence[DatasetResult], device: str
 ) -> list[ExtraTable]:
     """The tables that were asked for beside the scores."""
-    tables = published(found) if options.published else []
+    tables = published(found, options.published_tables) if options.published else []
     for one, scores in zip(sets, found, strict=True):
         if options.ceiling:
             tables.append(ceilings(one, scores, options.ceiling))

@@ -79,7 +79,7 @@ def methods_for(
     """
     from fusion.weights import CONFIG, shipped_names
 
-    chosen = dict(given)
+    chosen = {name: source.replace("{dataset}", dataset) for name, source in given.items()}
     if not chosen:
         for stage in ("teacher", "student"):
             if (runs / f"{dataset}-{stage}" / CONFIG).is_file():

@@ -72,9 +72,11 @@ def load_paper(name: str = "dtpf") -> Paper:
     return Paper(name=name, title=described["title"], convention=described["convention"], rows=tuple(rows.values()))
 
 
-def published_table(paper: Paper, dataset: str) -> tuple[str, list[str], list[list[str]]]:
+def published_table(
+    paper: Paper, dataset: str, tables: tuple[str, ...] = TABLES
+) -> tuple[str, list[str], list[list[str]]]:
     """Title, header and rows for the console; empty rows when the paper says nothing of the data set."""
-    rows = paper.about(dataset)
+    rows = paper.about(dataset, tables)
     metrics = list(dict.fromkeys(metric for row in rows for metric in row.values))
     title = f"As published on {dataset} ({paper.title}); convention {paper.convention}"
     body = [

@@ -25,6 +25,26 @@ def bench(
     stores: Annotated[Path, typer.Option(help="Folder of stores, where teachers find their text.")] = Path("stores"),
     allow_missing: Annotated[bool, typer.Option(help="Score incomplete folders; every table counts the gap.")] = False,
     cost: Annotated[bool, typer.Option(help="Measure parameters, FLOPs, latency and memory.")] = True,
+    published: Annotated[
+        bool, typer.Option("--published", help="Add the paper's printed rows, marked as such.")
+    ] = False,
+    ceiling: Annotated[int, typer.Option(min=0, help="Optimise the pixels of N pairs for VIF + Qabf.")] = 0,
+    detector: Annotated[str | None, typer.Option(help="A transformers object detector: id or folder.")] = None,
+    predictions: Annotated[
+        list[str] | None, typer.Option(help="NAME=DIR of boxes as YOLO text with confidence; may be repeated.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="YOLO label files; else the data set's det_labels.")] = None,
+    segmenter: Annotated[str | None, typer.Option(help="A transformers segmentation model: id or folder.")] = None,
+    masks: Annotated[list[str] | None, typer.Option(help="NAME=DIR of predicted masks; may be repeated.")] = None,
+    mask_labels: Annotated[Path | None, typer.Option(help="Label masks of class numbers, <stem>.png.")] = None,
+    mask_classes: Annotated[str | None, typer.Option(help="Class names in order, with commas between.")] = None,
+    table: Annotated[
+        int | None, typer.Option(min=1, max=7, help="Train and score what table N of the paper compares.")
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Recipe for --table. Default: the paper's.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Over the recipe of --table.")
+    ] = None,
     json: Annotated[
         str | None, typer.Option(help="Write the result as JSON to this file (- is standard output).")
     ] = None,
@@ -39,25 +59,25 @@ def bench(
     import sys
 
     from fusion.bench_run import BenchOptions, run_all
+    from fusion.paper_tables import paper_datasets, train_variants
     from fusion.tables import console_table
     from pipeline.console import emit_json, note, show_table
     from pipeline.errors import InputError
 
+    methods = _named("--method", method)
+    if table is not None:
+        dataset = dataset or list(paper_datasets(table))
+        trained = train_variants(
+            table, recipe, tuple(settings or ()), runs=runs, stores=stores, datasets=tuple(dataset)
+        )
+        methods, published = {**trained, **methods}, True
     if not dataset:
         raise InputError("no --dataset given; `fusioncli data list` names them, for example --dataset roadscene")
-    given: dict[str, str] = {}
-    for entry in method or []:
-        name, equals, source = entry.partition("=")
-        if not equals or not name or not source:
-            raise InputError(f"--method {entry}: expected NAME=PATH, for example ours=runs/{dataset[0]}-student")
-        if name in given:
-            raise InputError(f"--method {name} is given twice; every method needs a name of its own")
-        given[name] = source
     result = run_all(
         BenchOptions(
             datasets=tuple(dict.fromkeys(dataset)),
             root=root,
-            methods=given,
+            methods=methods,
             out=out,
             split=split,
             limit=limit,
@@ -68,6 +88,16 @@ def bench(
             stores=stores,
             allow_missing=allow_missing,
             cost=cost,
+            published=published,
+            published_tables=(str(table),) if table else ("1", "2"),
+            ceiling=ceiling,
+            detector=detector,
+            predictions=_named("--predictions", predictions),
+            labels=labels,
+            segmenter=segmenter,
+            masks=_named("--masks", masks),
+            mask_labels=mask_labels,
+            mask_classes=tuple(mask_classes.split(",")) if mask_classes else (),
             command=shlex.join(["fusioncli", *sys.argv[1:]]),
         )
     )
@@ -76,4 +106,21 @@ def bench(
     if json != "-":
         for one in result.datasets:
             show_table(*console_table(one))
+        for extra in result.tables:
+            show_table(extra.title, extra.header, extra.rows)
     note(f"page: {out / 'index.html'}; tables: table.md, table.tex, images.csv, bench.json beside it")
+
+
+def _named(option: str, entries: list[str] | None) -> dict[str, str]:
+    """``NAME=PATH`` words as a mapping. Raises InputError for another form and for a name given twice."""
+    from pipeline.errors import InputError
+
+    given: dict[str, str] = {}
+    for entry in entries or []:
+        name, equals, source = entry.partition("=")
+        if not equals or not name or not source:
+            raise InputError(f"{option} {entry}: expected NAME=PATH, for example ours=runs/roadscene-student")
+        if name in given:
+            raise InputError(f"{option} {name} is given twice; every method needs a name of its own")
+        given[name] = source
+    return given
