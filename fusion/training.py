@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusion.assembly import build_objective, check_widths, compile_network, make_accelerator
 from fusion.averaging import Average
-from fusion.catalog import build_network, network_entry
 from fusion.checkpoints import (
     Checkpoint,
     fill,
@@ -28,11 +27,10 @@ from fusion.checkpoints import (
     restore_optimizer,
     save_checkpoint,
 )
-from fusion.distillation import Distillation, check_text_width
-from fusion.network import NetworkConfig
-from fusion.objective import Objective, Outcome, gradient_shares
+from fusion.faults import Seen, advice, check_losses
+from fusion.objective import Outcome, gradient_shares
 from fusion.progress import Live
-from fusion.reader import Batch, Cache, IndexedReader, Pairs, open_pairs
+from fusion.reader import Batch, Cache, IndexedReader, open_pairs
 from fusion.recipe import Recipe
 from fusion.run import (
     Log,
@@ -49,10 +47,7 @@ from fusion.run import (
 from fusion.stream import StreamReader
 from fusion.validation import BEST, validate
 from fusion.weights import load_weights, save_weights
-from pipeline.errors import InputError, MissingPackage, TrainingError, closest
 from pipeline.store import Store
-
-MEAN_OVER = 50  # steps of the running mean that an exploding loss is measured against
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +121,12 @@ def _train(origin: Origin, stores: Sequence[Store], out: Path, *, minutes: float
     if checkpoint is not None:
         fill(objective, checkpoint.tensors["model"], "model")
         average.load(checkpoint.tensors["ema"])
-        restore_optimizer(optimizer, objective, checkpoint.tensors["optimizer"])
         first, best, running = checkpoint.step, checkpoint.state["best"], checkpoint.state["running"]
     if recipe.compile:
-        network.compile()
+        compile_network(network)
     trainee, optimizer = accelerator.prepare(objective, optimizer)
+    if checkpoint is not None:  # after prepare: the parameters are on their device by now
+        restore_optimizer(optimizer.optimizer, objective, checkpoint.tensors["optimizer"])
     average.shadow = {name: value.to(accelerator.device) for name, value in average.shadow.items()}
     if objective.distillation is not None:
         objective.distillation.teacher.to(accelerator.device)
@@ -157,7 +153,7 @@ def _train(origin: Origin, stores: Sequence[Store], out: Path, *, minutes: float
         write_model(out, origin, network, average, step, metrics, [len(pairs) for pairs in training])
 
     metrics: dict[str, float] = dict(best["metrics"]) if best else {}
-    recent: deque[tuple[int, tuple[str, ...], Tensor]] = deque(maxlen=recipe.log_every)
+    recent: list[Seen] = []
     began, step = time.monotonic(), first
     with ExitStack() as stack:
         live = stack.enter_context(Live(recipe, first, enabled=main))
@@ -172,13 +168,15 @@ def _train(origin: Origin, stores: Sequence[Store], out: Path, *, minutes: float
             try:
                 outcomes, norm = _step(accelerator, trainee, optimizer, parts, recipe)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                raise _advice(error, recipe) from error
+                told = advice(error, recipe)
+                if told is error:
+                    raise
+                raise told from error
             average.update(network, step)
             done = step + 1
             terms = {name: torch.stack([o[name] for o in outcomes]).mean() for name in outcomes[0]}
-            recent.append(
-                (done, tuple(key for part in parts for key in part.keys), torch.stack(list(terms.values())).sum())
-            )
+            keys = tuple(key for part in parts for key in part.keys)
+            recent.append(Seen(step=done, keys=keys, loss=torch.stack(list(terms.values())).sum()))
             live.count(recipe.batch_size, waited)
 
             last = done == recipe.steps or _leave(accelerator, began, minutes)
@@ -187,7 +185,7 @@ def _train(origin: Origin, stores: Sequence[Store], out: Path, *, minutes: float
                 # Reading the losses waits for the device, so it is not done at every step.
                 names = list(terms)
                 values = accelerator.reduce(torch.stack([terms[name] for name in names]), "mean").tolist()
-                running = _check_losses(accelerator, recent, running, recipe, out)
+                running = check_losses(accelerator, recent, running, recipe, out)
                 recent.clear()
                 record: dict[str, Any] = {
                     "step": done,
@@ -231,75 +229,6 @@ def _train(origin: Origin, stores: Sequence[Store], out: Path, *, minutes: float
     return Result(run=out, step=step, finished=finished, metrics=metrics)
 
 
-def make_accelerator(recipe: Recipe, out: Path) -> Any:
-    """Devices, precision, processes and trackers. Raises InputError for a batch that the processes cannot share."""
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, PartialState
-
-    if AcceleratorState._shared_state and PartialState().num_processes == 1:
-        AcceleratorState._reset_state(
-            reset_partial_state=True
-        )  # an earlier run in this process may differ in precision
-    check_trackers(recipe.trackers)
-    accelerator = Accelerator(
-        mixed_precision={"fp32": "no"}.get(recipe.precision, recipe.precision),
-        log_with=list(recipe.trackers) or None,
-        project_dir=str(out),
-    )
-    if recipe.batch_size % (accelerator.num_processes * recipe.accumulation):
-        raise InputError(
-            f"batch_size {recipe.batch_size} cannot be shared by {accelerator.num_processes} processes with accumulation "
-            f"{recipe.accumulation}; choose a multiple of {accelerator.num_processes * recipe.accumulation}"
-        )
-    return accelerator
-
-
-def check_trackers(names: Sequence[str]) -> None:
-    """Raise InputError for a tracker that accelerate does not know or whose package is not installed."""
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-
-    ready = {str(tracker) for tracker in get_available_trackers()}
-    for name in names:
-        if name not in LOGGER_TYPE_TO_CLASS:
-            known = sorted(map(str, LOGGER_TYPE_TO_CLASS))
-            raise InputError(f"no tracker {name!r}{closest(name, known)}; there are: {', '.join(known)}")
-        if name not in ready:
-            raise MissingPackage(f"tracker {name!r} needs its package: pip install {name}, or leave it out of trackers")
-
-
-def build_objective(origin: Origin, pairs: Pairs) -> Objective:
-    """The network of the recipe with fresh weights, and its teacher if it has one."""
-    recipe = origin.recipe
-    config = network_entry(recipe.network).config
-    if isinstance(config, NetworkConfig):
-        reads = recipe.text and config.text_width is not None
-        config = replace(config, text_width=pairs.text_width if reads else None, fusion=recipe.fusion or config.fusion)
-    network = build_network(config)
-    factors = recipe.factors()
-    if origin.teacher is None:
-        return Objective(
-            network, {name: value for name, value in factors.items() if name not in ("features", "output")}
-        )
-    weights = load_weights(origin.teacher["location"])
-    if weights.sha256 != origin.teacher["sha256"]:
-        raise TrainingError(
-            f"{origin.teacher['location']}: the teacher's weights are {weights.sha256[:12]}…, this run was started with "
-            f"{origin.teacher['sha256'][:12]}…; restore them or start a new run"
-        )
-    check_text_width(weights.network, pairs.text_width, pairs.shelf.name, origin.teacher["location"])
-    return Objective(network, factors, Distillation(weights.network, network, features="features" in factors))
-
-
-def check_widths(stores: Sequence[Pairs]) -> None:
-    """Raise InputError when mixed stores hold text embeddings of different widths."""
-    for pairs in stores[1:]:
-        if pairs.text_width != stores[0].text_width:
-            raise InputError(
-                f"{stores[0].shelf.name} holds text embeddings of width {stores[0].text_width}, {pairs.shelf.name} of "
-                f"width {pairs.text_width}; stores that are mixed need the same embedder"
-            )
-
-
 def learning_rate(recipe: Recipe, step: int) -> float:
     """Linear warm-up, then one cosine from ``lr`` to ``final_lr`` over the rest of the run; ``step`` from 0."""
     if step < recipe.warmup:
@@ -340,42 +269,6 @@ def _step(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return means, torch.as_tensor(norm)
-
-
-def _check_losses(
-    accelerator: Any,
-    recent: deque[tuple[int, tuple[str, ...], Tensor]],
-    running: float | None,
-    recipe: Recipe,
-    out: Path,
-) -> float | None:
-    """The running mean of the loss; stops the run at the first loss that is not finite or far above it."""
-    losses = torch.stack([loss for _, _, loss in recent])
-    worst = accelerator.reduce(losses, "mean").tolist()
-    for (step, keys, _), loss in zip(recent, worst, strict=True):
-        exploded = running is not None and step > recipe.warmup and loss > recipe.explode * running
-        if not math.isfinite(loss) or exploded:
-            import json
-
-            path = out / f"stopped-step-{step:08d}-process-{accelerator.process_index}.json"
-            path.write_text(json.dumps({"step": step, "loss": str(loss), "running_mean": running, "keys": keys}))
-            raise TrainingError(
-                f"the loss is {loss:.4g} at step {step} (running mean {running and round(running, 4)}); the pairs of that batch are "
-                f"in {path}. Look at them, lower lr ({recipe.lr:g}), or set clip below {recipe.clip:g}"
-            )
-        running = loss if running is None else running + (loss - running) / MEAN_OVER
-    return running
-
-
-def _advice(error: BaseException, recipe: Recipe) -> BaseException:
-    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
-        return error
-    parts = next((n for n in range(recipe.accumulation + 1, recipe.batch_size + 1) if recipe.batch_size % n == 0), None)
-    more = f"--set accumulation={parts} (same result, less memory), " if parts else ""
-    return TrainingError(
-        f"out of memory with batch_size {recipe.batch_size}, accumulation {recipe.accumulation}, crop {recipe.crop}; try "
-        f"{more}--set precision=bf16, or a smaller batch_size or crop"
-    )
 
 
 def _leave(accelerator: Any, began: float, minutes: float) -> bool:

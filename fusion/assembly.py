@@ -1,0 +1,92 @@
+"""What a training is put together from: accelerator, network, objective, teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fusion.catalog import build_network, network_entry
+from fusion.distillation import Distillation, check_text_width
+from fusion.network import NetworkConfig
+from fusion.objective import Objective
+from fusion.reader import Pairs
+from fusion.recipe import DISTILLATION_TERMS, Recipe
+from fusion.run import Origin
+from fusion.weights import load_weights
+from pipeline.errors import InputError, MissingPackage, TrainingError, closest
+
+
+def make_accelerator(recipe: Recipe, out: Path) -> Any:
+    """Devices, precision, processes and trackers. Raises InputError for a batch that the processes cannot share."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+
+    if AcceleratorState._shared_state and PartialState().num_processes == 1:
+        AcceleratorState._reset_state(
+            reset_partial_state=True
+        )  # an earlier run in this process may differ in precision
+    check_trackers(recipe.trackers)
+    accelerator = Accelerator(
+        mixed_precision={"fp32": "no"}.get(recipe.precision, recipe.precision),
+        log_with=list(recipe.trackers) or None,
+        project_dir=str(out),
+    )
+    if recipe.batch_size % (accelerator.num_processes * recipe.accumulation):
+        raise InputError(
+            f"batch_size {recipe.batch_size} cannot be shared by {accelerator.num_processes} processes with accumulation "
+            f"{recipe.accumulation}; choose a multiple of {accelerator.num_processes * recipe.accumulation}"
+        )
+    return accelerator
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raise InputError for a tracker that accelerate does not know or whose package is not installed."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    ready = {str(tracker) for tracker in get_available_trackers()}
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            known = sorted(map(str, LOGGER_TYPE_TO_CLASS))
+            raise InputError(f"no tracker {name!r}{closest(name, known)}; there are: {', '.join(known)}")
+        if name not in ready:
+            raise MissingPackage(f"tracker {name!r} needs its package: pip install {name}, or leave it out of trackers")
+
+
+def build_objective(origin: Origin, pairs: Pairs) -> Objective:
+    """The network of the recipe with fresh weights, and its teacher if it has one."""
+    recipe = origin.recipe
+    config = network_entry(recipe.network).config
+    if isinstance(config, NetworkConfig):
+        reads = recipe.text and config.text_width is not None
+        config = replace(config, text_width=pairs.text_width if reads else None, fusion=recipe.fusion or config.fusion)
+    network = build_network(config)
+    factors = recipe.factors()
+    if origin.teacher is None:
+        return Objective(network, {name: value for name, value in factors.items() if name not in DISTILLATION_TERMS})
+    weights = load_weights(origin.teacher["location"])
+    if weights.sha256 != origin.teacher["sha256"]:
+        raise TrainingError(
+            f"{origin.teacher['location']}: the teacher's weights are {weights.sha256[:12]}…, this run was started with "
+            f"{origin.teacher['sha256'][:12]}…; restore them or start a new run"
+        )
+    check_text_width(weights.network, pairs.text_width, pairs.shelf.name, origin.teacher["location"])
+    return Objective(network, factors, Distillation(weights.network, network, features="features" in factors))
+
+
+def check_widths(stores: Sequence[Pairs]) -> None:
+    """Raise InputError when mixed stores hold text embeddings of different widths."""
+    for pairs in stores[1:]:
+        if pairs.text_width != stores[0].text_width:
+            raise InputError(
+                f"{stores[0].shelf.name} holds text embeddings of width {stores[0].text_width}, {pairs.shelf.name} of "
+                f"width {pairs.text_width}; stores that are mixed need the same embedder"
+            )
+
+
+def compile_network(network: torch.nn.Module) -> None:
+    """Compile the pass that training calls, ``forward_features``; parameters and their names stay."""
+    network.forward_features = torch.compile(network.forward_features)  # type: ignore[assignment,arg-type]

@@ -1,0 +1,65 @@
+"""How a training stops when it has to: a loss that explodes, memory that does not suffice."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusion.recipe import Recipe
+from pipeline.atomic import write_text
+from pipeline.errors import TrainingError
+
+MEAN_OVER = 50  # steps of the running mean that an exploding loss is measured against
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """One step: its number (from 1), this process's pairs and its loss, still on the device."""
+
+    step: int
+    keys: tuple[str, ...]
+    loss: Tensor
+
+
+def check_losses(
+    accelerator: Any,
+    recent: Sequence[Seen],
+    running: float | None,
+    recipe: Recipe,
+    out: Path,
+) -> float | None:
+    """The running mean of the loss; stops the run at the first loss that is not finite or far above it."""
+    losses = torch.stack([seen.loss for seen in recent])
+    means = accelerator.reduce(losses, "mean").tolist()
+    for seen, loss in zip(recent, means, strict=True):
+        exploded = running is not None and seen.step > recipe.warmup and loss > recipe.explode * running
+        if not math.isfinite(loss) or exploded:
+            path = out / f"stopped-step-{seen.step:08d}-process-{accelerator.process_index}.json"
+            write_text(
+                path, json.dumps({"step": seen.step, "loss": str(loss), "running_mean": running, "keys": seen.keys})
+            )
+            raise TrainingError(
+                f"the loss is {loss:.4g} at step {seen.step} (running mean {running and round(running, 4)}); the pairs of that batch are "
+                f"in {path}. Look at them, lower lr ({recipe.lr:g}), or set clip below {recipe.clip:g}"
+            )
+        running = loss if running is None else running + (loss - running) / MEAN_OVER
+    return running
+
+
+def advice(error: BaseException, recipe: Recipe) -> BaseException:
+    """What to do about a lack of memory, as a TrainingError; any other error as it is."""
+    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
+        return error
+    parts = next((n for n in range(recipe.accumulation + 1, recipe.batch_size + 1) if recipe.batch_size % n == 0), None)
+    more = f"--set accumulation={parts} (same result, less memory), " if parts else ""
+    return TrainingError(
+        f"out of memory with batch_size {recipe.batch_size}, accumulation {recipe.accumulation}, crop {recipe.crop}; try "
+        f"{more}--set precision=bf16, or a smaller batch_size or crop"
+    )
