@@ -55,8 +55,9 @@ def edge_loss(
 
 
 def intensity_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
-    """L1 to the brighter source at each pixel."""
-    return _mean((fused - torch.maximum(luma, infrared)).abs())
+    """Distance d to the brighter source at each pixel, |d| + 4·d²: the square is against dark seams and hollows."""
+    distance = (fused - torch.maximum(luma, infrared)).abs()
+    return _mean(distance + 4 * distance.square())
 
 
 def gradient_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
