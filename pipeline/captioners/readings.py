@@ -17,6 +17,7 @@ from pipeline.images import Picture
 
 Grey = NDArray[np.float32]
 BANDS, BAND_ROWS = 6, 11
+LINES = 36  # columns looked at for stripes along the rows
 BLOCK = 5  # two rows of blocks in a band
 REACH = 8  # pixels over which a step is looked at for its sharpness
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -175,7 +176,7 @@ def _middle(profiles: Grey) -> Grey:
 
 def _row_stripes(picture: Picture) -> float:
     width = picture.size[1]
-    columns = np.linspace(0, width - 1, min(width, BANDS * BAND_ROWS)).astype(int)
+    columns = np.linspace(0, width - 1, min(width, LINES)).astype(int)
     values = _grey(picture, picture.pixels[:, columns]).T
     parts = [part.mean(axis=0) for part in np.array_split(values, min(BANDS, len(values)))]
     return _stripes(np.stack(parts)[:, None, :])

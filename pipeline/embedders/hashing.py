@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -55,12 +56,23 @@ class HashingEmbedder:
         vectors = np.zeros((len(texts), self.width), dtype=np.float64)
         for row, text in enumerate(texts):
             for feature, count in Counter(_features(text)).items():
-                bits = int.from_bytes(hashlib.blake2b(feature.encode(), digest_size=8).digest(), "big")
+                bits = _bits(feature)
                 vectors[row, (bits >> 1) % self.width] += (1 if bits & 1 else -1) * count**0.5
             if not vectors[row].any():
                 vectors[row, 0] = 1.0
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors.astype(np.float32)
+
+
+@lru_cache(maxsize=100_000)  # captions repeat their words
+def _bits(feature: str) -> int:
+    return int.from_bytes(hashlib.blake2b(feature.encode(), digest_size=8).digest(), "big")
+
+
+@lru_cache(maxsize=100_000)
+def _characters(word: str) -> tuple[str, ...]:
+    padded = f"<{word}>"
+    return tuple(f"c {padded[i : i + n]}" for n in NGRAMS for i in range(len(padded) - n + 1))
 
 
 def _words(text: str) -> list[str]:
@@ -72,6 +84,4 @@ def _features(text: str) -> Iterator[str]:
     yield from (f"w {word}" for word in words)
     yield from (f"p {first} {second}" for first, second in pairwise(words))
     for word in words:
-        padded = f"<{word}>"
-        for n in NGRAMS:
-            yield from (f"c {padded[i : i + n]}" for i in range(len(padded) - n + 1))
+        yield from _characters(word)

@@ -79,11 +79,12 @@ def main() -> None:
     """Print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--pairs", type=int, help="only so many of the 361 MSRS test pairs")
     parser.add_argument("--memory", type=int, nargs="*", default=[1000, 10_000], help="numbers of tiny pairs")
     arguments = parser.parse_args()
     set_quiet(True)
     manifest = load_manifest("msrs")
-    pairs = find_pairs(manifest, arguments.root, ["test"])
+    pairs = find_pairs(manifest, arguments.root, ["test"])[: arguments.pairs]
     source = Source(manifest=manifest, pairs=pairs, root=arguments.root)
     size = sum(path.stat().st_size for pair in pairs for path in (pair.first, pair.second)) / 2**20
     answer: dict[str, object] = {"pairs": len(pairs), "MiB": round(size, 1)}
