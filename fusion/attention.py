@@ -112,7 +112,8 @@ class SpatialAttention(nn.Module):
 
 def pointwise(x: Tensor, weight: Tensor, name: str = "") -> Tensor:
     """1×1 convolution of (N, H, W, C) by (O, C, 1, 1); without gradients into the buffer ``name``, if one is named."""
-    if not name or torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type):
+    plain = not name or x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling()
+    if plain or torch.is_autocast_enabled("cpu"):
         return functional.linear(x, weight.flatten(1))
     result = buffer(f"pointwise {name}", (x.numel() // x.shape[-1], len(weight)), x)
     torch.mm(x.reshape(-1, x.shape[-1]), weight.flatten(1).t(), out=result)

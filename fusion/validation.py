@@ -28,8 +28,8 @@ def validate(
 ) -> dict[str, float]:
     """Means over the held-out pairs' middles (at most ``side`` pixels): ``loss``, its terms, Qabf, VIF, SSIM.
 
-    For a network that reads text also ``loss_other_text``: the loss when each pair gets the next pair's text. What
-    it is above ``loss`` is what the text is worth. Writes ``strip`` (visible, infrared, teacher, student) as PNG.
+    For a network that reads text also ``loss_other_text``: the loss when each pair gets the next pair's text that differs
+    from its own. What it is above ``loss`` is what the text is worth. Writes ``strip`` (visible, infrared, teacher, student) as PNG.
     """
     places = [(pairs, index) for pairs in stores for index in range(len(pairs))]
     if not places:
@@ -45,9 +45,9 @@ def validate(
         batch = batch.to(device)
         outcome: Outcome = objective(batch)
         values = {"loss": float(outcome.total)} | {name: float(term) for name, term in outcome.terms.items()}
-        if reads_text and len(batches) > 1 and texts[number - 1].shape == batch.text.shape:
-            other = replace(batch, text=texts[number - 1].to(device))
-            values["loss_other_text"] = float(objective(other).total)
+        other = _other_text(texts, number) if reads_text else None
+        if other is not None:
+            values["loss_other_text"] = float(objective(replace(batch, text=other.to(device))).total)
         values |= _metrics(batch, outcome.fused)
         for name, value in values.items():
             sums.setdefault(name, []).append(value)
@@ -57,6 +57,15 @@ def validate(
     if strip is not None and rows:
         save_strip(strip, rows)
     return {name: sum(values) / len(values) for name, values in sums.items()}
+
+
+def _other_text(texts: Sequence[Tensor], number: int) -> Tensor | None:
+    """The next different text after ``number``, going round; None when all are the same."""
+    for step in range(1, len(texts)):
+        candidate = texts[(number + step) % len(texts)]
+        if not torch.equal(candidate, texts[number]):
+            return candidate
+    return None
 
 
 def _metrics(batch: Batch, fused: Tensor) -> dict[str, float]:

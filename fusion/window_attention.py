@@ -44,7 +44,7 @@ def attend_windows(
     rows = rows or slice(0, qkv.shape[1])
     used = slice(MARGIN, MARGIN + OFFSETS)  # offsets −9 to 9 of −11 to 11
     tables = torch.cat([relative_height[used], relative_width[used]]).to(qkv.dtype)
-    if qkv.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if qkv.device.type != "cpu" or torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return _at_once(qkv, tables, heads, rows)
     if torch.is_grad_enabled() and (qkv.requires_grad or tables.requires_grad):
         attended: Tensor = _WindowAttention.apply(qkv, tables, heads)  # type: ignore[no-untyped-call]

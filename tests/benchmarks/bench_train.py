@@ -1,6 +1,7 @@
 """How fast the training loop runs, and how much of it is waiting for data: real pairs against random tensors.
 
-    python tests/benchmarks/bench_train.py --store stores/roadscene --network edge --steps 60
+    python tests/benchmarks/bench_train.py                          # on drawn pairs of 640 x 480, networks nano and edge
+    python tests/benchmarks/bench_train.py --store stores/roadscene --network student --steps 60
 
 Both lines run the same loop (`fusion.training`), once on the store and once on one random batch made beforehand. Steps
 before the first log line are warm-up and not counted; validation and checkpoints come after the last step.
@@ -23,7 +24,11 @@ from fusion.losses import TERMS
 from fusion.reader import Batch, IndexedReader, Pairs
 from fusion.recipe import Recipe, load_recipe
 from fusion.run import read_log
+from pipeline.captioning import CaptionOptions, Source, caption_pairs
 from pipeline.console import emit_json, set_quiet, show_table
+from pipeline.manifest import load_manifest
+from pipeline.pairs import find_pairs
+from pipeline.synth import draw_pairs
 
 HEADER = ("network", "data", "batch", "crop", "steps/s", "images/s", "waiting for data", "relative to random")
 
@@ -67,9 +72,18 @@ def measure(recipe: Recipe, store: str, reader: type) -> dict[str, float]:
     return {"steps": steps / seconds, "images": steps * recipe.batch_size / seconds, "wait": waited / seconds}
 
 
+def drawn_store(folder: Path) -> str:
+    """A store of drawn pairs, measured captions and hashed texts."""
+    draw_pairs(folder / "synthetic", 40, 0, height=480, width=640)
+    manifest = load_manifest("synthetic")
+    source = Source(manifest=manifest, pairs=find_pairs(manifest, folder), root=folder)
+    caption_pairs(CaptionOptions(store=str(folder / "store"), captioner="measured", embedder="hashing"), source)
+    return str(folder / "store")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--store", required=True, help="a store with training pairs")
+    parser.add_argument("--store", help="a store with training pairs; default: 40 drawn ones")
     parser.add_argument("--network", action="append", help="a name of `fusioncli nets`; may be repeated")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--batch", type=int, default=4)
@@ -81,7 +95,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     set_quiet(True)
     rows: list[list[Any]] = []
-    for network in options.network or ["edge"]:
+    folder = tempfile.TemporaryDirectory()
+    store = options.store or drawn_store(Path(folder.name))
+    for network in options.network or ["nano", "edge"]:
         every = max(1, options.steps // 6)
         settings = [
             f"network={network}",
@@ -98,7 +114,7 @@ def main() -> None:
         settings += ["validation_share=0", "loss.features=0", "loss.output=0", *options.set]
         base = "edge" if network in ("edge", "nano") else "paper-ivf"
         recipe = load_recipe(base, "student", settings)
-        random, real = (measure(recipe, options.store, reader) for reader in (RandomReader, IndexedReader))
+        random, real = (measure(recipe, store, reader) for reader in (RandomReader, IndexedReader))
         for data, found in (("random tensors", random), ("store", real)):
             share = found["images"] / random["images"]
             speed = [round(found["steps"], 2), round(found["images"], 1)]

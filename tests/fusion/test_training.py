@@ -24,6 +24,7 @@ from fusion.reader import IndexedReader, open_pairs
 from fusion.recipe import load_recipe
 from fusion.run import read_log
 from fusion.training import learning_rate, resume_run, start_run
+from fusion.validation import validate
 from fusion.weights import load_weights, read_config
 from pipeline.errors import InputError, ManifestError, TrainingError, WeightsError
 from pipeline.store import Store
@@ -276,3 +277,16 @@ def test_the_commands_name_what_is_missing(
     assert nothing.returncode == 2 and "--dataset NAME" in nothing.stderr
     teacher = fusioncli("distill", "--store", store, "--recipe", "tiny")
     assert teacher.returncode == 2 and "no teacher there" in teacher.stderr and "Traceback" not in teacher.stderr
+
+
+def test_validation_tells_what_the_text_is_worth(store: Path) -> None:
+    """A network that reads text is also judged with other pairs' texts; a student is not."""
+    recipe = load_recipe("tiny", "teacher", [*FAST, "validation_share=0.4"])
+    _, held = open_pairs(Store.open(store), recipe)
+    torch.manual_seed(0)
+    teacher = Objective(FusionNetwork(SMALL), {"intensity": 1.0})
+    metrics = validate(teacher, [held], 48, torch.device("cpu"), 0, None)
+    differ = len({tuple(row) for row in held.texts.tolist()}) > 1
+    assert differ and metrics["loss_other_text"] != metrics["loss"]
+    student = Objective(NETWORKS["nano"].build(), {"intensity": 1.0})
+    assert "loss_other_text" not in validate(student, [held], 48, torch.device("cpu"), 0, None)
