@@ -1,0 +1,61 @@
+"""The weights inside the package: they load, say what they are, and fuse real pairs as well as when they were shipped."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fusion.inference import Fuser
+from fusion.score import score
+from fusion.weights import find_weights, load_weights, shipped_names
+from pipeline.images import read_image
+
+SCORES = Path(__file__).parent / "data" / "shipped_scores.json"
+LIMIT = 20 * 2**20  # bytes, all shipped weights together
+DROP = 0.01
+
+
+@cache
+def recorded() -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(SCORES.read_text())
+    return answer
+
+
+def test_they_are_small_and_half_precision() -> None:
+    from safetensors import safe_open
+
+    folders = [find_weights(name) for name in shipped_names()]
+    assert folders
+    assert sum((folder / "model.safetensors").stat().st_size for folder in folders) <= LIMIT
+    for folder in folders:
+        with safe_open(folder / "model.safetensors", "pt") as file:
+            assert {file.get_tensor(key).dtype for key in file.keys()} == {torch.float16}  # noqa: SIM118
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_the_card_states_data_recipe_results_and_limits(name: str) -> None:
+    folder = find_weights(name)
+    card = (folder / "README.md").read_text()
+    for heading in ("## Training", "## Data", "## Results", "## Limits"):
+        assert heading in card
+    text = card + (folder / "config.json").read_text()
+    assert '"/' not in text, "an absolute path of the machine that trained"
+    assert load_weights(name).config["training"]["recipe"]["seed"] == 0
+
+
+@pytest.mark.parametrize("name", sorted(recorded()) if SCORES.is_file() else [])
+def test_real_pairs_score_as_they_did(name: str, data_root: Path) -> None:
+    """A fixed sample of test pairs; one per cent of slack for other processors."""
+    fuser = Fuser.from_pretrained(name, device="cpu")
+    for key, expected in recorded()[name].items():
+        first, second = (data_root / path for path in expected["files"])
+        visible, infrared = read_image(first).pixels, read_image(second).pixels
+        fused = fuser(visible, infrared)
+        found = score(visible, infrared, fused, names=list(expected["scores"]))
+        for metric, value in expected["scores"].items():
+            assert found[metric] >= value * (1 - DROP), f"{name}, {key}: {metric} {found[metric]:.4f}, was {value:.4f}"
