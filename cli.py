@@ -13,6 +13,7 @@ import typer
 
 from fusion.commands.bench import bench
 from fusion.commands.doctor import doctor
+from fusion.commands.export import export
 from fusion.commands.fuse import fuse
 from fusion.commands.nets import nets
 from fusion.commands.quickstart import quickstart
@@ -51,6 +52,7 @@ app.add_typer(store_app, name="store")
 app.command()(bench)
 app.command()(nets)
 app.command()(fuse)
+app.command()(export)
 app.command()(train_teacher)
 app.command()(distill)
 app.command()(score)

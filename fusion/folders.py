@@ -61,7 +61,7 @@ def fuse_folders(
         raise InputError(f"{out}: a file where the output folder was expected")
     out.mkdir(parents=True, exist_ok=True)
     known = read_log(out / LOG)
-    settings = f"{fuser.weights.sha256} {fuser.tile} {asdict(output)} {suffix}"
+    settings = f"{fuser.identity} {fuser.tile} {asdict(output)} {suffix}"
     entries: list[Entry] = []
     with ThreadPoolExecutor(max(1, jobs)) as readers, ThreadPoolExecutor(max(1, jobs)) as writers:
         saving: deque[Future[Entry]] = deque()

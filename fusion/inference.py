@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from fusion.engines import open_export
 from fusion.tiling import run
 from fusion.weights import Weights, load_weights
 from pipeline.atomic import atomic_path
@@ -55,16 +57,28 @@ class Fuser:
     """
 
     def __init__(self, weights: Weights, device: str | None = None, tile: int | None = None) -> None:
-        self.weights = weights
+        self.identity = weights.sha256
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.network = weights.network.to(self.device).eval()
+        self.network: Callable[[Tensor, Tensor, Tensor | None], Tensor] = weights.network.to(self.device).eval()
         self.tile = tile
         self.text_width: int | None = getattr(getattr(self.network, "config", None), "text_width", None)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, device: str | None = None, tile: int | None = None) -> Fuser:
-        """Load a run or weights folder, a shipped name, or a Hub id. Raises WeightsError."""
-        return cls(load_weights(name), device=device, tile=tile)
+    def from_pretrained(
+        cls, name: str | Path, device: str | None = None, tile: int | None = None, engine: str = "torch"
+    ) -> Fuser:
+        """Load a run or weights folder, a shipped name, or a Hub id; for another engine, a folder made by ``export``.
+
+        ``engine``: torch, onnx, openvino or torchscript; all but torch run on the CPU. Raises WeightsError.
+        """
+        if engine == "torch":
+            return cls(load_weights(name), device=device, tile=tile)
+        if device not in (None, "cpu"):
+            raise InputError(f"the engine {engine} runs on the CPU, not on {device}")
+        fuser = cls.__new__(cls)
+        fuser.network, fuser.identity = open_export(name, engine, tiled=tile is not None)
+        fuser.device, fuser.tile, fuser.text_width = torch.device("cpu"), tile, None
+        return fuser
 
     def __call__(self, visible: Any, infrared: Any, text: Tensor | None = None) -> Any:
         """Fuse; what comes out is of the kind of ``visible``.

@@ -18,6 +18,9 @@ def fuse(
     sixteen_bit: Annotated[bool, typer.Option("--sixteen-bit", help="Write 16-bit grey (PNG, TIFF).")] = False,
     format: Annotated[str, typer.Option(help="For folders: png, jpg, webp, tiff or bmp.")] = "png",
     jobs: Annotated[int, typer.Option(help="For folders: threads that decode, and as many that encode.")] = 2,
+    engine: Annotated[
+        str, typer.Option(help="torch; or onnx, openvino, torchscript with --weights a folder made by `export`.")
+    ] = "torch",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the GPU if there is one.")] = None,
 ) -> None:
     """Fuse two images, or two folders of them matched by stem. What goes in decides the size that comes out.
@@ -39,9 +42,11 @@ def fuse(
     if not visible.is_dir():
         check_output(out, output)
     if weights is None:
+        if engine != "torch":
+            raise InputError(f"--engine {engine} needs --weights: a folder made by `fusioncli export --to {engine}`")
         weights, reason = default_weights(accelerator=torch.cuda.is_available())
         note(f"weights: {weights} ({reason})")
-    fuser = Fuser.from_pretrained(weights, device=device, tile=tile)
+    fuser = Fuser.from_pretrained(weights, device=device, tile=tile, engine=engine)
     if not visible.is_dir():
         fuse_file(fuser, visible, infrared, out, output)
         note(f"wrote {out}")

@@ -1,0 +1,119 @@
+"""Running exported networks: ONNX Runtime, OpenVINO and TorchScript behind one call."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import InputError, MissingPackage, WeightsError, closest
+
+Engine = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+class OnnxEngine:
+    """ONNX Runtime on the CPU with torch's number of threads. Safe to call from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingPackage("the engine onnx needs onnxruntime: pip install 'fusioncli[export]'") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, visible: Tensor, infrared: Tensor, text: Tensor | None = None) -> Tensor:
+        inputs = {"visible": visible.contiguous().numpy(), "infrared": infrared.contiguous().numpy()}
+        return torch.from_numpy(self.session.run(None, inputs)[0])
+
+
+class OpenVinoEngine:
+    """OpenVINO on the CPU in single precision. A compiled model keeps one request for each thread that calls."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingPackage("the engine openvino needs openvino: pip install 'fusioncli[export]'") from error
+        core = openvino.Core()
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",  # its default on some processors is bfloat16, which is visible
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        self.model = core.compile_model(core.read_model(str(path)), "CPU", settings)
+        self.requests = threading.local()
+
+    def __call__(self, visible: Tensor, infrared: Tensor, text: Tensor | None = None) -> Tensor:
+        if not hasattr(self.requests, "one"):
+            self.requests.one = self.model.create_infer_request()
+        inputs = [visible.contiguous().numpy(), infrared.contiguous().numpy()]
+        results: Any = self.requests.one.infer(inputs)
+        return torch.from_numpy(results[0].copy())
+
+
+class TorchScriptEngine:
+    """A traced module on the CPU."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            raise WeightsError(f"{path}: not a TorchScript file") from error
+
+    def __call__(self, visible: Tensor, infrared: Tensor, text: Tensor | None = None) -> Tensor:
+        with torch.inference_mode():
+            fused: Tensor = self.module(visible, infrared)
+        return fused
+
+
+ENGINES: dict[str, Callable[[Path], Engine]] = {
+    "onnx": OnnxEngine,
+    "openvino": OpenVinoEngine,
+    "torchscript": TorchScriptEngine,
+}
+
+
+def open_engine(name: str, path: Path) -> Engine:
+    """The engine ``name`` on an exported file. Raises InputError, MissingPackage."""
+    if name not in ENGINES:
+        known = ("torch", *ENGINES)
+        raise InputError(f"--engine {name}: expected one of {', '.join(known)}{closest(name, known)}")
+    return ENGINES[name](path)
+
+
+def open_export(folder: str | Path, engine: str, tiled: bool = False) -> tuple[Engine, str]:
+    """The engine on a folder made by ``fusioncli export``, and what identifies its weights.
+
+    Raises WeightsError: no export there, one for another engine, of another format, or without its file. Raises
+    InputError for tiles with a network whose attention reads the whole image: only PyTorch can share that among tiles.
+    """
+    from fusion.export import EXPORT, FORMAT
+
+    path = Path(folder) / EXPORT
+    hint = f"make one with `fusioncli export --weights {folder} --to {engine} --out DIR` and give --weights DIR"
+    if engine not in ENGINES:
+        open_engine(engine, path)
+    if not path.is_file():
+        raise WeightsError(f"{folder}: no {EXPORT}; the engine {engine} reads exported networks: {hint}")
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path}: not JSON ({error})") from error
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise WeightsError(f"{path}: not an export of this version (format {FORMAT})")
+    if described["engine"] != engine:
+        raise WeightsError(f"{folder}: exported for {described['engine']}; use --engine {described['engine']}")
+    file = Path(folder) / Path(described["file"]).name
+    if not file.is_file():
+        raise WeightsError(f"{file}: missing; export again")
+    if tiled and described["family"] != "edge":
+        raise InputError(f"--tile with --engine {engine}: the tiles of this network would differ; use --engine torch")
+    return open_engine(engine, file), f"{described['weights_sha256']} {engine} {described['precision']}"

@@ -1,0 +1,159 @@
+"""Writing a network for other engines, and proving that what was written gives the same images."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fusion.graph import FusionGraph
+from fusion.weights import load_weights
+from pipeline.atomic import atomic_path, write_text
+from pipeline.errors import FusionError, InputError, MissingPackage, closest
+
+EXPORT = "export.json"
+FORMAT = 1
+FILES = {"onnx": "model.onnx", "openvino": "model.xml", "torchscript": "model.pt"}
+PRECISIONS = ("fp32", "fp16")
+TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}  # of full brightness, at the worst pixel
+SIZES = ((64, 64), (8, 9), (61, 157), (130, 90), (97, 40))  # height, width: even, smallest, odd, tall, tall and narrow
+OPSET = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """The worst difference from PyTorch at one size, of full brightness."""
+
+    height: int
+    width: int
+    difference: float
+
+
+def export_network(source: str | Path, to: str, out: Path, precision: str = "fp32") -> list[Compared]:
+    """Write the weights ``source`` for the engine ``to`` into the folder ``out``; compare with PyTorch on five sizes.
+
+    The file takes any height, width (8 or more) and batch, floats 0..1, and holds padding, cropping and clamping.
+    export.json comes last, and only when every difference is within TOLERANCE. Raises FusionError when one is not,
+    InputError for an unknown engine or precision, WeightsError, MissingPackage.
+    """
+    if to not in FILES:
+        raise InputError(f"--to {to}: expected one of {', '.join(FILES)}{closest(to, FILES)}")
+    if precision not in PRECISIONS:
+        raise InputError(f"--precision {precision}: expected {' or '.join(PRECISIONS)}{closest(precision, PRECISIONS)}")
+    from fusion.engines import open_engine
+
+    weights = load_weights(source)
+    expected = _answers(FusionGraph(load_weights(source).network))
+    graph = FusionGraph(weights.network, half=precision == "fp16")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{out}: a file where the folder for the export was expected") from error
+    path = out / FILES[to]
+    (out / EXPORT).unlink(missing_ok=True)
+    try:
+        WRITERS[to](graph, path)
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = str(error).splitlines()[0][:120]
+        raise FusionError(f"{source}: this network cannot be written for {to} ({reason}); try torchscript") from error
+    engine = open_engine(to, path)
+    compared = [
+        Compared(height=size[0], width=size[1], difference=float((engine(*_pair(size), None) - answer).abs().max()))
+        for size, answer in zip(SIZES, expected, strict=True)
+    ]
+    worst = max(compared, key=lambda one: one.difference)
+    if not worst.difference <= TOLERANCE[precision]:
+        for written in (path, path.with_suffix(".bin")):
+            written.unlink(missing_ok=True)
+        raise FusionError(
+            f"{path}: differs from PyTorch by {worst.difference:.2g} at {worst.width} x {worst.height} pixels, "
+            f"{TOLERANCE[precision]:g} is allowed for {precision}; nothing was kept"
+        )
+    described = {
+        "format": FORMAT,
+        "engine": to,
+        "file": path.name,
+        "precision": precision,
+        "family": weights.config["family"],
+        "weights": weights.name,
+        "weights_sha256": weights.sha256,
+        "tolerance": TOLERANCE[precision],
+        "compared": [
+            {"height": one.height, "width": one.width, "difference": one.difference, "batch": 2} for one in compared
+        ],
+    }
+    write_text(out / EXPORT, json.dumps(described, indent=2) + "\n")
+    return compared
+
+
+def _pair(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """A batch of two drawn pairs of H x W."""
+    generator = torch.Generator().manual_seed(size[0] * 1000 + size[1])
+    return torch.rand(2, 3, *size, generator=generator), torch.rand(2, 1, *size, generator=generator)
+
+
+def _answers(graph: FusionGraph) -> list[Tensor]:
+    """What PyTorch itself makes of the drawn pairs, with its own padding."""
+    with torch.inference_mode():
+        return [graph.network(*_pair(size)).clamp(0, 1) for size in SIZES]
+
+
+def _traced(graph: FusionGraph) -> Any:
+    with warnings.catch_warnings(), torch.enable_grad():  # with gradients on, no layer works in bands or buffers
+        warnings.simplefilter("ignore")
+        return torch.jit.trace(graph, _pair((43, 57)), check_trace=False)  # type: ignore[no-untyped-call]
+
+
+def _write_torchscript(graph: FusionGraph, path: Path) -> None:
+    traced = _traced(graph)
+    with atomic_path(path) as temporary:
+        torch.jit.save(traced, str(temporary))
+
+
+def _write_onnx(graph: FusionGraph, path: Path) -> None:
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingPackage("writing ONNX needs onnx: pip install 'fusioncli[export]'") from error
+    axes = {0: "batch", 2: "height", 3: "width"}
+    # The exporter that traces: seconds where the one on torch.export takes minutes on these networks, same graph.
+    with atomic_path(path) as temporary, warnings.catch_warnings(), torch.enable_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            graph,
+            _pair((43, 57)),
+            str(temporary),
+            dynamo=False,
+            input_names=["visible", "infrared"],
+            output_names=["fused"],
+            dynamic_axes={"visible": axes, "infrared": axes, "fused": axes},
+            opset_version=OPSET,
+            do_constant_folding=not graph.half_weights,  # folding would widen the halved weights again
+        )
+        onnx.checker.check_model(str(temporary))
+
+
+def _write_openvino(graph: FusionGraph, path: Path) -> None:
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingPackage("writing OpenVINO needs openvino: pip install 'fusioncli[export]'") from error
+    with atomic_path(path.with_suffix(".onnx")) as temporary:
+        _write_onnx(graph, temporary)
+        model = openvino.convert_model(str(temporary))
+        openvino.save_model(model, str(path), compress_to_fp16=graph.half_weights)
+        temporary.touch()
+    path.with_suffix(".onnx").unlink()
+
+
+WRITERS: dict[str, Callable[[FusionGraph, Path], None]] = {
+    "onnx": _write_onnx,
+    "openvino": _write_openvino,
+    "torchscript": _write_torchscript,
+}

@@ -1,0 +1,74 @@
+"""A network as one graph that takes any size: range, padding and cropping inside, ready to be exported."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from fusion.edge import EdgeNetwork
+from fusion.network import FusionNetwork
+from pipeline.errors import WeightsError
+
+
+class FusionGraph(nn.Module):
+    """(N, 3, H, W) and (N, 1, H, W) to (N, 3, H, W), all clamped to 0..1; H and W of at least 8.
+
+    The padding is computed from the shapes instead of chosen by branches, which no exporter could follow. ``half`` keeps
+    the weights in half precision and computes in single: sums over all pixels of an image overflow half precision.
+    Raises WeightsError for a network that needs a text.
+    """
+
+    def __init__(self, network: nn.Module, half: bool = False) -> None:
+        super().__init__()
+        if not isinstance(network, FusionNetwork | EdgeNetwork):
+            raise WeightsError(f"{type(network).__name__} cannot be exported")
+        if isinstance(network, FusionNetwork) and network.text is not None:
+            raise WeightsError("a teacher needs a text for every image and is not exported; distil a student from it")
+        self.network = network.eval().requires_grad_(False)
+        self.half_weights = half
+        if half:
+            _halve(self.network)
+
+    def forward(self, visible: Tensor, infrared: Tensor) -> Tensor:
+        visible, infrared = visible.clamp(0, 1), infrared.clamp(0, 1)
+        if isinstance(self.network, EdgeNetwork):  # pads inside, without branches
+            fused: Tensor = self.network(visible, infrared)
+            return fused.clamp(0, 1)
+        h, w = visible.shape[-2:]
+        rows, columns = reflected(h, w, self.network.multiple)
+        padded = [image[:, :, rows][:, :, :, columns] for image in (visible, infrared)]
+        whole: Tensor = self.network(*padded)
+        return whole[:, :, :h, :w].clamp(0, 1)
+
+
+class _Widened(nn.Module):
+    """Stands before a weight kept in half precision."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight.float()
+
+
+def _halve(network: nn.Module) -> None:
+    for module in list(network.modules()):
+        for name, weight in list(module.named_parameters(recurse=False)):
+            weight.data = weight.data.half()
+            parametrize.register_parametrization(module, name, _Widened(), unsafe=True)
+
+
+def reflected(h: int, w: int, multiple: int) -> tuple[Tensor, Tensor]:
+    """Row and column numbers that pad H x W on the right and bottom to a multiple, as ``network.pad_to_multiple`` does.
+
+    By reflection; by replication where either side is too short to reflect.
+    """
+    tall, wide = (h + multiple - 1) // multiple * multiple, (w + multiple - 1) // multiple * multiple
+    height, width = torch.full((1,), h, dtype=torch.int64), torch.full((1,), w, dtype=torch.int64)
+    fits = ((tall - height) < height) & ((wide - width) < width)
+    return _indices(tall, height, fits), _indices(wide, width, fits)
+
+
+def _indices(padded: int, length: Tensor, reflect: Tensor) -> Tensor:
+    index = torch.arange(padded)
+    last = length - 1
+    inside = torch.minimum(index, last)
+    return torch.where(reflect, inside - torch.relu(index - last), inside)

@@ -1,0 +1,149 @@
+"""Exported networks give PyTorch's images at sizes they were not traced with, or are refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fusion.catalog import NETWORKS
+from fusion.export import TOLERANCE, WRITERS, export_network
+from fusion.graph import FusionGraph, reflected
+from fusion.inference import Fuser
+from fusion.network import pad_to_multiple
+from fusion.weights import save_weights
+from pipeline.errors import FusionError, InputError, WeightsError
+
+pytest.importorskip("onnxruntime")
+pytest.importorskip("openvino")
+
+Run = Callable[..., "CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A nano network whose every layer matters: a fresh one is a soft maximum whatever its features are."""
+    torch.manual_seed(0)
+    network = NETWORKS["nano"].build()
+    torch.nn.init.normal_(network.head.weight, std=0.1)
+    folder = tmp_path_factory.mktemp("weights") / "nano"
+    save_weights(folder, network, "# drawn\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def onnx_export(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("exported") / "onnx"
+    export_network(weights, "onnx", out)
+    return out
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino", "torchscript"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_an_export_fuses_as_pytorch_does(weights: Path, tmp_path: Path, to: str, precision: str) -> None:
+    compared = export_network(weights, to, tmp_path / "out", precision)
+    assert len(compared) == 5 and max(one.difference for one in compared) <= TOLERANCE[precision]
+    if precision == "fp16":
+        assert max(one.difference for one in compared) > 1e-6, "half the bits must show somewhere"
+    described = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert (described["engine"], described["precision"]) == (to, precision)
+    fuser = Fuser.from_pretrained(tmp_path / "out", engine=to)
+    reference = Fuser.from_pretrained(weights)
+    for shape in ((8, 8), (33, 71), (100, 52)):
+        generator = np.random.default_rng(shape[0])
+        pair = generator.random((3, *shape, 3), dtype=np.float32), generator.random((3, *shape), dtype=np.float32)
+        assert np.abs(fuser(*pair) - reference(*pair)).max() <= TOLERANCE[precision]
+
+
+@pytest.mark.parametrize("size", [(8, 9), (30, 100), (33, 34), (64, 64), (65, 127)])
+def test_the_padding_inside_the_graph_is_the_networks_own(size: tuple[int, int]) -> None:
+    image = torch.rand(1, 1, *size)
+    rows, columns = reflected(*size, 64)
+    assert torch.equal(image[:, :, rows][:, :, :, columns], pad_to_multiple(image, 64))
+
+
+@pytest.mark.slow
+def test_the_attention_student_is_exported_at_any_size(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_weights(tmp_path / "w", NETWORKS["student-tiny"].build(), "# drawn\n")
+    compared = export_network(tmp_path / "w", "torchscript", tmp_path / "out")
+    assert max(one.difference for one in compared) <= 1e-4
+    with pytest.raises(InputError, match="use --engine torch"):
+        Fuser.from_pretrained(tmp_path / "out", engine="torchscript", tile=192)
+
+
+def test_the_graph_clamps_its_range(weights: Path) -> None:
+    graph = FusionGraph(NETWORKS["nano"].build())
+    fused = graph(torch.full((1, 3, 16, 16), 3.0), torch.full((1, 1, 16, 16), -2.0))
+    assert float(fused.min()) >= 0 and float(fused.max()) <= 1
+
+
+def test_an_export_that_differs_is_refused(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = WRITERS["torchscript"]
+
+    def bent(graph: FusionGraph, path: Path) -> None:
+        with torch.no_grad():
+            graph.network.head.bias += 0.01  # type: ignore[union-attr, operator]
+        honest(graph, path)
+
+    monkeypatch.setitem(WRITERS, "torchscript", bent)
+    with pytest.raises(FusionError, match="differs from PyTorch"):
+        export_network(weights, "torchscript", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_teacher_is_not_exported(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="distil a student"):
+        FusionGraph(NETWORKS["teacher-tiny"].build())
+
+
+def test_an_engine_is_safe_in_several_threads(weights: Path, tmp_path: Path) -> None:
+    export_network(weights, "openvino", tmp_path / "out")
+    fuser = Fuser.from_pretrained(tmp_path / "out", engine="openvino")
+    generator = np.random.default_rng(0)
+    pairs = [
+        (generator.random((40, 48, 3), dtype=np.float32), generator.random((40, 48), dtype=np.float32))
+        for _ in range(12)
+    ]
+    alone = [fuser(*pair) for pair in pairs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda pair: fuser(*pair), pairs))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_command_line_exports_and_fuses(fusioncli: Run, weights: Path, tmp_path: Path) -> None:
+    done = fusioncli("export", "--weights", weights, "--to", "onnx", "--out", "exported", "--json", "-")
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)) == 5
+    generator = np.random.default_rng(0)
+    Image.fromarray(generator.integers(0, 256, (37, 45, 3)).astype(np.uint8)).save(tmp_path / "v.png")
+    Image.fromarray(generator.integers(0, 256, (37, 45)).astype(np.uint8)).save(tmp_path / "i.png")
+    images = []
+    for engine, source in (("onnx", "exported"), ("torch", str(weights))):
+        out = f"{engine}.png"
+        done = fusioncli("fuse", "v.png", "i.png", "--out", out, "--engine", engine, "--weights", source)
+        assert done.returncode == 0, done.stderr
+        images.append(np.asarray(Image.open(tmp_path / out)).astype(int))
+    assert images[0].shape == (37, 45, 3) and np.abs(images[0] - images[1]).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [("openvino", "exported for onnx"), ("onx", "did you mean 'onnx'"), ("torch", "no config.json")],
+)
+def test_the_wrong_engine_is_named(onnx_export: Path, engine: str, expected: str) -> None:
+    with pytest.raises((InputError, WeightsError), match=expected):
+        Fuser.from_pretrained(onnx_export, engine=engine)
+
+
+def test_weights_that_were_not_exported_say_how(weights: Path) -> None:
+    with pytest.raises(WeightsError, match="fusioncli export --weights"):
+        Fuser.from_pretrained(weights, engine="onnx")
