@@ -60,9 +60,10 @@ def build_objective(origin: Origin, pairs: Pairs) -> Objective:
     """The network of the recipe with fresh weights, and its teacher if it has one."""
     recipe = origin.recipe
     config = network_entry(recipe.network).config
+    reads = recipe.text and config.text_width is not None
+    config = replace(config, text_width=pairs.text_width if reads else None)
     if isinstance(config, NetworkConfig):
-        reads = recipe.text and config.text_width is not None
-        config = replace(config, text_width=pairs.text_width if reads else None, fusion=recipe.fusion or config.fusion)
+        config = replace(config, fusion=recipe.fusion or config.fusion)
     network = build_network(config)
     factors = recipe.factors()
     if origin.teacher is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from fusion.edge import EDGE, NANO, EdgeConfig, EdgeNetwork
+from fusion.edge import EDGE, EDGE_TEACHER, NANO, EdgeConfig, EdgeNetwork
 from fusion.network import FusionNetwork, NetworkConfig
 from pipeline.errors import WeightsError, closest
 
@@ -38,6 +38,7 @@ NETWORKS: dict[str, NetworkEntry] = {
     "student-d32": NetworkEntry(role="student", config=_student(32)),
     "student-d48": NetworkEntry(role="student", config=_student(48, 2.66)),
     "student-tiny": NetworkEntry(role="student", config=_student(8, 1.0)),
+    "teacher-edge": NetworkEntry(role="teacher", config=EDGE_TEACHER),
     "edge": NetworkEntry(role="edge", config=EDGE),
     "nano": NetworkEntry(role="edge", config=NANO),
 }

@@ -54,7 +54,7 @@ class Distillation(nn.Module):
         if isinstance(teacher, FusionNetwork):
             text = batch.text if teacher.config.text_width else None
             return teacher.forward_features(batch.visible, batch.infrared, text)
-        return teacher(batch.visible, batch.infrared), []
+        return teacher(batch.visible, batch.infrared, batch.text), []
 
 
 def feature_distance(taps: list[Tensor], adapted: list[Tensor]) -> Tensor:
@@ -74,7 +74,7 @@ def feature_distance(taps: list[Tensor], adapted: list[Tensor]) -> Tensor:
 
 def check_text_width(teacher: nn.Module, store_width: int, store: str, source: str) -> None:
     """Raise WeightsError when the teacher reads text embeddings of another width than the store holds."""
-    width = teacher.config.text_width if isinstance(teacher, FusionNetwork) else None
+    width = getattr(getattr(teacher, "config", None), "text_width", None)
     if width is not None and width != store_width:
         raise WeightsError(
             f"{source}: this teacher reads text embeddings of width {width}, but {store} holds width {store_width}; "

@@ -8,6 +8,9 @@ out at full resolution: a blend weight ``w`` and a residual ``r``, and
 
 so the untrained network is a soft maximum of both sources, and ``w = 1, r = 0`` is the identity. All channels of the
 visible image then move by the same amount, fused luma − luma, which leaves its chroma (Cb, Cr) alone.
+
+With a text width the same network is a small teacher: a text embedding modulates the features of every resolution, as
+in the paper's teacher (Eq. 9).
 """
 
 from __future__ import annotations
@@ -17,6 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from fusion.blocks import TextCondition
+from pipeline.errors import WeightsError
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 SHARPNESS = 4.0
@@ -28,7 +34,8 @@ REACH = 0.25
 class EdgeConfig:
     """Widths (channels) and depths (3×3 convolutions beside the way down and up) per resolution.
 
-    A width of 0 leaves out that resolution and all coarser ones. Defaults are the network ``edge``.
+    A width of 0 leaves out that resolution and all coarser ones. ``text_width`` None is a network without text.
+    Defaults are the network ``edge``.
     """
 
     half_width: int = 16
@@ -37,6 +44,7 @@ class EdgeConfig:
     quarter_depth: int = 2
     eighth_width: int = 48
     eighth_depth: int = 1
+    text_width: int | None = None
 
     @property
     def multiple(self) -> int:
@@ -46,13 +54,17 @@ class EdgeConfig:
 
 EDGE = EdgeConfig()
 NANO = EdgeConfig(half_width=8, half_depth=0, quarter_width=16, quarter_depth=1, eighth_width=0, eighth_depth=0)
+# A text-guided teacher of the same design that two CPU cores can train.
+EDGE_TEACHER = EdgeConfig(
+    half_width=24, half_depth=2, quarter_width=48, quarter_depth=4, eighth_width=96, eighth_depth=4, text_width=512
+)
 
 
 class EdgeNetwork(nn.Module):
     """Fuse (N, 3, H, W) visible and (N, 1, H, W) infrared, both 0..1, to (N, 3, H, W); any H, W ≥ 1.
 
     In medical pairs CT, PET or SPECT stands in the visible place and MRI in the infrared place. The output is not
-    clamped. ``text`` is there so that all networks are called alike; it is not read.
+    clamped. ``text`` (N, D) is read where the configuration has a text width, and ignored elsewhere.
     """
 
     def __init__(self, config: EdgeConfig = EDGE) -> None:
@@ -63,6 +75,7 @@ class EdgeNetwork(nn.Module):
         self.body = _Level(
             (config.half_width, config.quarter_width, config.eighth_width),
             (config.half_depth, config.quarter_depth, config.eighth_depth),
+            config.text_width,
         )
         self.head = nn.Conv2d(config.half_width, 8, 3, padding=1)
         nn.init.zeros_(self.head.weight)  # training starts at the soft maximum
@@ -71,43 +84,48 @@ class EdgeNetwork(nn.Module):
 
     def forward(self, visible: Tensor, infrared: Tensor, text: Tensor | None = None) -> Tensor:
         """The fused colour image, (N, 3, H, W)."""
-        return self.forward_features(visible, infrared)[0]
+        return self.forward_features(visible, infrared, text)[0]
 
-    def forward_features(self, visible: Tensor, infrared: Tensor) -> tuple[Tensor, Tensor]:
+    def forward_features(self, visible: Tensor, infrared: Tensor, text: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The fused image (N, 3, H, W) and the blend weight of the visible luma (N, 1, H, W), 0..1."""
         luma = to_luma(visible)
-        maps = self.maps(torch.cat([luma, infrared], dim=1))
+        maps = self.maps(torch.cat([luma, infrared], dim=1), text)
         weight = torch.sigmoid(SHARPNESS * maps[:, :1] + PRIOR * (luma - infrared))
         change = (1 - weight) * (infrared - luma) + REACH * maps[:, 1:]
         return visible + change, weight
 
-    def maps(self, planes: Tensor) -> Tensor:
+    def maps(self, planes: Tensor, text: Tensor | None = None) -> Tensor:
         """The raw maps (a, b), (N, 2, H, W), for the planes (Y, I), (N, 2, H, W)."""
         height, width = planes.shape[-2:]
         padded = functional.pad(planes, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
         features = functional.relu(self.stem(_fold(padded)), inplace=True)
-        maps = _unfold(self.head(self.body(features)))
+        maps = _unfold(self.head(self.body(features, text)))
         return maps[..., :height, :width]
 
 
 class _Level(nn.Module):
     """One resolution of the U-Net: half of its convolutions, the coarser levels in between, the other half."""
 
-    def __init__(self, widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
+    def __init__(self, widths: tuple[int, ...], depths: tuple[int, ...], text_width: int | None) -> None:
         super().__init__()
         width, depth = widths[0], depths[0]
+        self.condition = TextCondition(text_width, width) if text_width else None
         before = depth // 2
         self.before = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(before))
         self.after = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(depth - before))
         self.coarser: _Coarser | None = None
         if len(widths) > 1 and widths[1]:
-            self.coarser = _Coarser(width, widths[1:], depths[1:])
+            self.coarser = _Coarser(width, widths[1:], depths[1:], text_width)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, text: Tensor | None) -> Tensor:
+        if self.condition is not None:
+            if text is None:
+                raise WeightsError("this network reads a text embedding beside the images, and none was given")
+            features = self.condition(features, text)
         for convolution in self.before:
             features = features + functional.relu(convolution(features), inplace=True)
         if self.coarser is not None:
-            features = features + self.coarser(features)
+            features = features + self.coarser(features, text)
         for convolution in self.after:
             features = features + functional.relu(convolution(features), inplace=True)
         return features
@@ -116,14 +134,15 @@ class _Level(nn.Module):
 class _Coarser(nn.Module):
     """Down to half the resolution, through that level, and back up."""
 
-    def __init__(self, width: int, widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
+    def __init__(self, width: int, widths: tuple[int, ...], depths: tuple[int, ...], text_width: int | None) -> None:
         super().__init__()
         self.down = nn.Conv2d(width, widths[0], 3, stride=2, padding=1)
-        self.level = _Level(widths, depths)
+        self.level = _Level(widths, depths, text_width)
         self.up = nn.Conv2d(widths[0], 4 * width, 1)
 
-    def forward(self, features: Tensor) -> Tensor:
-        return functional.pixel_shuffle(self.up(self.level(functional.relu(self.down(features), inplace=True))), 2)
+    def forward(self, features: Tensor, text: Tensor | None) -> Tensor:
+        below = self.level(functional.relu(self.down(features), inplace=True), text)
+        return functional.pixel_shuffle(self.up(below), 2)
 
 
 def _fold(planes: Tensor) -> Tensor:

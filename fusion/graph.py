@@ -23,7 +23,7 @@ class FusionGraph(nn.Module):
         super().__init__()
         if not isinstance(network, FusionNetwork | EdgeNetwork):
             raise WeightsError(f"{type(network).__name__} cannot be exported")
-        if isinstance(network, FusionNetwork) and network.text is not None:
+        if network.config.text_width:
             raise WeightsError("a teacher needs a text for every image and is not exported; distil a student from it")
         self.network = network.eval().requires_grad_(False)
         self.half_weights = half

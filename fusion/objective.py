@@ -58,7 +58,7 @@ class Objective(nn.Module):
             text = batch.text if self.network.config.text_width else None
             fused, taps = self.network.forward_features(batch.visible, batch.infrared, text)
         elif isinstance(self.network, EdgeNetwork):
-            fused, blend = self.network.forward_features(batch.visible, batch.infrared)
+            fused, blend = self.network.forward_features(batch.visible, batch.infrared, batch.text)
         else:
             fused = self.network(batch.visible, batch.infrared)
         with torch.autocast(fused.device.type, enabled=False):  # differences of nearly equal images need fp32

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from fusion.cost import count_gflops
 from fusion.edge import EDGE, NANO, PRIOR, SHARPNESS, EdgeConfig, EdgeNetwork, _fold, _unfold, to_luma
+from pipeline.errors import WeightsError
 
 BUDGETS = {"edge": (EDGE, 100_000, 4.0), "nano": (NANO, 10_000, 1.0)}
 
@@ -110,3 +111,25 @@ def test_onnx_export_gives_the_same_picture_at_another_size(tmp_path: Path) -> N
     answer = session.run(None, {"visible": visible.numpy(), "infrared": infrared.numpy()})[0]
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(answer), network(visible, infrared), atol=1e-5, rtol=0)
+
+
+def test_the_guided_network_answers_to_its_text() -> None:
+    torch.manual_seed(4)
+    network = EdgeNetwork(EdgeConfig(half_width=8, quarter_width=8, eighth_width=8, text_width=16)).eval()
+    torch.nn.init.normal_(network.head.weight, std=0.05)
+    visible, infrared, text = torch.rand(2, 3, 24, 24), torch.rand(2, 1, 24, 24), torch.randn(2, 16)
+    fused = network(visible, infrared, text)
+    swapped = network(visible, infrared, text.flip(0))
+    assert (fused - swapped).abs().amax() > 1e-3
+    assert torch.equal(network(visible[:1], infrared[:1], text[:1]), fused[:1]), "a pair reads its own text alone"
+    with pytest.raises(WeightsError, match="reads a text embedding"):
+        network(visible, infrared)
+
+
+def test_every_resolution_of_the_guided_network_learns_from_the_text() -> None:
+    network = EdgeNetwork(EdgeConfig(text_width=4))
+    torch.nn.init.normal_(network.head.weight, std=0.05)
+    network(torch.rand(1, 3, 16, 16), torch.rand(1, 1, 16, 16), torch.randn(1, 4)).square().sum().backward()
+    conditions = {name: p for name, p in network.named_parameters() if name.endswith("condition.layers.0.weight")}
+    assert len(conditions) == 3
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in conditions.values())
