@@ -121,7 +121,9 @@ def test_the_guided_network_answers_to_its_text() -> None:
     fused = network(visible, infrared, text)
     swapped = network(visible, infrared, text.flip(0))
     assert (fused - swapped).abs().amax() > 1e-3
-    assert torch.equal(network(visible[:1], infrared[:1], text[:1]), fused[:1]), "a pair reads its own text alone"
+    torch.testing.assert_close(
+        network(visible[:1], infrared[:1], text[:1]), fused[:1]
+    )  # a pair reads its own text alone
     with pytest.raises(WeightsError, match="reads a text embedding"):
         network(visible, infrared)
 
