@@ -18,6 +18,7 @@ from fusion.commands.fuse import fuse
 from fusion.commands.nets import nets
 from fusion.commands.quickstart import quickstart
 from fusion.commands.score import score
+from fusion.commands.text_study import text_study
 from fusion.commands.train import distill, train_teacher
 from pipeline.commands.caption import caption
 from pipeline.commands.data import data
@@ -50,6 +51,7 @@ app.command()(caption)
 app.add_typer(data)
 app.add_typer(store_app, name="store")
 app.command()(bench)
+app.command()(text_study)
 app.command()(nets)
 app.command()(fuse)
 app.command()(export)

@@ -1,0 +1,244 @@
+"""What the text buys: known degradations are drawn on held-out pairs, and networks are compared on undoing them.
+
+Every pair of the test split gets every degradation, in every severity, on the image it belongs to; a network sees the
+degraded pair and is scored against the clean one. The same network runs as several *arms*: with the true text, with
+the text of another pair and degradation, without. The drawn pixels are the same for all arms, so differences are paired.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fusion.augment import Bytes, as_planes, generator
+from fusion.methods import NetworkMethod, as_pixels, eight_bit, grey_bytes
+from fusion.score import score
+from fusion.significance import Comparison, Summary, compare, summarise
+from fusion.tiling import run
+from pipeline.atomic import write_text
+from pipeline.degrade import SEVERITIES, degrade, labels_for
+from pipeline.embedders.hashing import HashingEmbedder
+from pipeline.errors import InputError, closest
+from pipeline.events import Caption, Event
+from pipeline.images import read_image
+from pipeline.plan import PlanRow
+from pipeline.store import Store
+
+TEXTS = ("true", "shuffled", "none")
+SCORES = ("Qabf", "SSIM", "PSNR")
+CLEAN = "clean"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """A network and the text it is given: "true", "shuffled" or "none"."""
+
+    name: str
+    method: NetworkMethod
+    text: str
+
+    def __post_init__(self) -> None:
+        if self.text not in TEXTS:
+            raise InputError(f"{self.name}: no text {self.text!r}{closest(self.text, TEXTS)}; use {', '.join(TEXTS)}")
+        if self.method.takes_text and self.text == "none":
+            raise InputError(f"{self.name}: this network was trained with text; give it the true or the shuffled one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """A degradation on one image of the pair; ``modality`` is empty for the clean pair."""
+
+    modality: str
+    label: str
+    severity: str
+
+    @property
+    def title(self) -> str:
+        """As a table says it."""
+        return f"{self.label} on {self.modality}" if self.modality else CLEAN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A pair under a condition, and what is said of it. ``number`` seeds the drawing, together with the pair."""
+
+    row: PlanRow
+    condition: Condition
+    number: int
+    caption: Caption
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The scores of one arm on one case; PSNR is against the first arm's fusion of the clean pair, and None there."""
+
+    arm: str
+    key: str
+    condition: Condition
+    scores: dict[str, float | None]
+
+
+def conditions(modalities: Sequence[str], labels: Sequence[str] = ()) -> list[Condition]:
+    """The clean pair, then every degradation of every image in every severity; ``labels`` keeps some of them.
+
+    Raises InputError for a label that cannot be drawn on either image.
+    """
+    known = {label for modality in modalities for label in labels_for(modality)}
+    for label in labels:
+        if label not in known:
+            raise InputError(f"no degradation {label!r}{closest(label, known)}; there are: {', '.join(sorted(known))}")
+    drawn = [
+        Condition(modality=modality, label=label, severity=severity)
+        for modality in modalities
+        for label in labels_for(modality)
+        if not labels or label in labels
+        for severity in SEVERITIES
+    ]
+    return [Condition(modality="", label="", severity=""), *drawn]
+
+
+def cases(store: Store, wanted: Sequence[Condition], prior: str, split: str, limit: int | None) -> list[Case]:
+    """Every chosen pair under every condition, pair by pair. Raises InputError for a split without captions."""
+    table = store.rows(prior, columns=["status", "events", "scene"])
+    good = [
+        (row, said)
+        for row, said in zip(store.plan(), table.to_pylist(), strict=True)
+        if row.split == split and said["status"] == "ok"
+    ]
+    if not good:
+        raise InputError(f"{store.name}: no captioned pair in the split {split!r}")
+    if limit is not None and limit < len(good):
+        good = [good[round(step * (len(good) - 1) / max(1, limit - 1))] for step in range(limit)]
+    return [
+        Case(row=row, condition=condition, number=number, caption=_told(condition, said))
+        for row, said in good
+        for number, condition in enumerate(wanted)
+    ]
+
+
+def draw(case: Case, clean: tuple[Bytes, Bytes], modalities: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """The degraded pair, (1, 3, H, W) and (1, 1, H, W), 0..1: the same pixels at every call."""
+    planes = [as_planes(clean[0], 3), as_planes(clean[1], 1)]
+    condition = case.condition
+    if condition.modality:
+        index = modalities.index(condition.modality)
+        image = planes[index].transpose(1, 2, 0) if index == 0 else planes[index][0]
+        random = generator(0, case.number, case.row.pair_id)
+        image = degrade(random, np.ascontiguousarray(image), condition.label, condition.severity)
+        planes[index] = np.ascontiguousarray(image.transpose(2, 0, 1) if index == 0 else image[None])
+    return torch.from_numpy(planes[0])[None], torch.from_numpy(planes[1])[None]
+
+
+def study(
+    store: Store,
+    arms: Sequence[Arm],
+    wanted: Sequence[Condition],
+    *,
+    prior: str = "text",
+    split: str = "test",
+    limit: int | None = None,
+    done: Callable[[], None] = lambda: None,
+) -> list[Finding]:
+    """Run every arm on every case. ``done`` is called after each case.
+
+    Raises InputError for a prior whose embedder is not the hashing one: the texts of drawn degradations are embedded
+    here, without a model.
+    """
+    fingerprint = store.fingerprint(prior).get("embedder", {})
+    if fingerprint.get("name") != HashingEmbedder.name:
+        raise InputError(
+            f"{store.name}: drawn degradations need the hashing embedder, the prior {prior!r} was made with "
+            f"{fingerprint.get('name')!r}"
+        )
+    embedder = HashingEmbedder(int(fingerprint["width"]))
+
+    def embed(caption: Caption) -> Tensor:
+        return torch.from_numpy(embedder.embed([embedder.fit(caption).text]))
+
+    every = cases(store, wanted, prior, split, limit)
+    modalities = tuple(store.header.modalities)
+    findings: list[Finding] = []
+    reference: Bytes | None = None
+    for number, case in enumerate(every):
+        if not case.condition.modality:  # a pair's first case
+            first, second = (read_image(content, name=case.row.key) for content in store.image_bytes(case.row))
+            clean = (eight_bit(first), grey_bytes(second))
+        seen = draw(case, clean, modalities)
+        texts = {"true": embed(case.caption), "shuffled": embed(_other(every, number).caption)}
+        for arm in arms:
+            fused = _fuse(arm, seen, texts)
+            if arm is arms[0] and not case.condition.modality:
+                reference = fused
+            scores: dict[str, float | None] = dict(score(*clean, fused, names=("Qabf", "SSIM")))
+            scores["PSNR"] = None if reference is None or fused is reference else _psnr(fused, reference)
+            findings.append(Finding(arm=arm.name, key=case.row.key, condition=case.condition, scores=scores))
+        done()
+    return findings
+
+
+def means(findings: Sequence[Finding], metric: str, arm: str, title: str) -> Summary:
+    """Mean over pairs and severities, with a bootstrap interval."""
+    return summarise([f.scores[metric] for f in findings if f.arm == arm and f.condition.title == title])
+
+
+def gain(findings: Sequence[Finding], metric: str, arm: str, against: str, title: str) -> Comparison:
+    """How much better ``arm`` is than ``against`` on the same cases."""
+    chosen = [
+        {(f.key, f.condition): f.scores[metric] for f in findings if f.arm == name and f.condition.title == title}
+        for name in (arm, against)
+    ]
+    keys = list(chosen[0])
+    return compare([chosen[0][key] for key in keys], [chosen[1][key] for key in keys])
+
+
+def _fuse(arm: Arm, seen: tuple[Tensor, Tensor], texts: dict[str, Tensor]) -> Bytes:
+    text = texts[arm.text] if arm.method.takes_text else None
+    with torch.inference_mode():
+        return as_pixels(run(arm.method.network, *seen, text))
+
+
+def _psnr(fused: Bytes, reference: Bytes) -> float:
+    """Peak 255, over all channels, in dB; 100 for equal images."""
+    error = float(np.mean((fused.astype(np.float64) - reference.astype(np.float64)) ** 2))
+    return 100.0 if error == 0 else 10 * float(np.log10(255**2 / error))
+
+
+def _other(every: Sequence[Case], number: int) -> Case:
+    """A case of another pair under another condition, always the same one."""
+    here = every[number]
+    for index in np.random.default_rng(number).permutation(len(every)):
+        candidate = every[index]
+        if candidate.row.key != here.row.key and candidate.condition.label != here.condition.label:
+            return candidate
+    raise InputError("shuffling texts needs at least two pairs and two degradations")
+
+
+def _told(condition: Condition, said: dict[str, Any]) -> Caption:
+    """The stored caption, the drawn degradation named first."""
+    fields = ("modality", "type", "severity", "description")
+    events = tuple(Event(**{name: event[name] for name in fields}) for event in said["events"])
+    if condition.modality:
+        drawn = Event(modality=condition.modality, type=condition.label, severity=condition.severity)
+        events = (drawn, *(event for event in events if event.type != CLEAN))
+    return Caption(events=events, scene=said["scene"] or "")
+
+
+def write_csv(path: Path, findings: Sequence[Finding]) -> None:
+    """One row per arm and case; an empty cell where a score is undefined."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["arm", "pair", "modality", "degradation", "severity", *SCORES])
+    for found in findings:
+        condition = found.condition
+        told = (condition.modality, condition.label or CLEAN, condition.severity)
+        scores = ("" if found.scores[name] is None else f"{found.scores[name]:.6f}" for name in SCORES)
+        writer.writerow([found.arm, found.key, *told, *scores])
+    write_text(path, text.getvalue())

@@ -1,0 +1,130 @@
+"""The study of what the text buys: what is drawn, what is told, and known answers of the comparison."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from cli import app
+from fusion.edge import EdgeConfig, EdgeNetwork
+from fusion.methods import NetworkMethod
+from fusion.text_study import Arm, Condition, cases, conditions, draw, gain, study
+from fusion.weights import save_weights
+from pipeline.errors import InputError
+from pipeline.store import Store
+
+MODALITIES = ("visible", "infrared")
+SMALL = {"half_width": 4, "quarter_width": 0, "quarter_depth": 0, "eighth_width": 0, "eighth_depth": 0}
+CLEAN = Condition(modality="", label="", severity="")
+
+
+@pytest.fixture(scope="module")
+def opened(new_store: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store.open(new_store(tmp_path_factory.mktemp("study"), pairs=3))
+
+
+@pytest.fixture(scope="module")
+def networks(opened: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A network that reads its text, with random weights, and one that has no text."""
+    folder = tmp_path_factory.mktemp("networks")
+    torch.manual_seed(0)
+    width = int(opened.fingerprint("text")["embedder"]["width"])
+    reading = EdgeNetwork(EdgeConfig(**SMALL, text_width=width))
+    for parameter in reading.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    save_weights(folder / "reading", reading, "card", {})
+    save_weights(folder / "plain", EdgeNetwork(EdgeConfig(**SMALL)), "card", {})
+    return folder / "reading", folder / "plain"
+
+
+def arm(name: str, weights: Path, text: str) -> Arm:
+    return Arm(name=name, method=NetworkMethod(name, str(weights)), text=text)
+
+
+def test_conditions_are_the_clean_pair_and_every_degradation_of_each_image() -> None:
+    every = conditions(MODALITIES)
+    assert every[0] == CLEAN
+    assert Condition(modality="visible", label="low_light", severity="severe") in every
+    assert Condition(modality="infrared", label="low_light", severity="severe") not in every
+    assert len(every) == len(set(every)) and (len(every) - 1) % 3 == 0
+    with pytest.raises(InputError, match="low_light"):
+        conditions(MODALITIES, ["low_ligth"])
+
+
+def test_a_drawn_degradation_changes_its_own_image_only_and_is_told_first(opened: Store) -> None:
+    wanted = conditions(MODALITIES, ["low_light"])
+    clean = (
+        np.random.default_rng(0).integers(0, 256, (32, 40, 3), dtype=np.uint8),
+        np.full((32, 40), 90, dtype=np.uint8),
+    )
+    untouched, dark = [case for case in cases(opened, wanted, "text", "train", 2)][:2]
+    seen, again, plain = (
+        draw(dark, clean, MODALITIES),
+        draw(dark, clean, MODALITIES),
+        draw(untouched, clean, MODALITIES),
+    )
+    assert torch.equal(seen[0], again[0])
+    assert seen[0].mean() < 0.8 * plain[0].mean()
+    assert torch.equal(seen[1], plain[1])
+    assert torch.allclose(plain[0][0].permute(1, 2, 0), torch.from_numpy(clean[0]) / 255)
+    told = dark.caption.events[0]
+    assert (told.modality, told.type, told.severity) == ("visible", "low_light", dark.condition.severity)
+
+
+def test_a_network_without_text_gains_nothing_from_any_and_a_reading_one_is_moved(
+    opened: Store, networks: tuple[Path, Path]
+) -> None:
+    reading, plain = networks
+    wanted = conditions(MODALITIES, ["low_light"])
+    arms = [arm("none", plain, "none"), arm("other", plain, "shuffled")]
+    arms += [arm("told", reading, "true"), arm("misled", reading, "shuffled")]
+    findings = study(opened, arms, wanted, split="train", limit=2)
+    assert len(findings) == 2 * len(wanted) * len(arms)
+    dark = wanted[1].title
+    assert gain(findings, "Qabf", "none", "other", dark).gain == 0
+    assert gain(findings, "Qabf", "told", "misled", dark).gain != 0
+    first = [found.scores["PSNR"] for found in findings if found.condition == CLEAN and found.arm == "none"]
+    second = [found.scores["PSNR"] for found in findings if found.condition == CLEAN and found.arm == "other"]
+    assert first == [None, None] and second == [100.0, 100.0]
+
+
+def test_the_command_prints_the_table_and_writes_every_score(
+    opened: Store, networks: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out, table = tmp_path / "scores.csv", tmp_path / "table.json"
+    arms = ["--arm", f"told={networks[0]}@true", "--arm", f"misled={networks[0]}@shuffled"]
+    options = ["--label", "low_light", "--split", "train", "--limit", "2", "--out", str(out), "--json", str(table)]
+    result = CliRunner().invoke(app, ["text-study", "--store", opened.name, *arms, *options])
+    assert result.exit_code == 0, result.output
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 2 * len(conditions(MODALITIES, ["low_light"]))
+    read = json.loads(table.read_text())["rows"]
+    mean = np.mean([float(row["Qabf"]) for row in rows if row["arm"] == "told" and row["degradation"] == "clean"])
+    assert read[0]["Qabf"] == pytest.approx(mean, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--arm", "nonsense"], "NAME=WEIGHTS@TEXT"),
+        (["--arm", "a={plain}@half"], "true, shuffled, none"),
+        (["--arm", "a={reading}@none"], "trained with text"),
+        (["--arm", "a={plain}@none", "--arm", "a={plain}@none"], "same name"),
+        (["--arm", "a={plain}@none", "--split", "tset"], "'tset'"),
+    ],
+)
+def test_a_wrong_arm_or_split_is_one_sentence(
+    opened: Store, networks: tuple[Path, Path], arguments: list[str], said: str
+) -> None:
+    filled = [argument.format(reading=networks[0], plain=networks[1]) for argument in arguments]
+    result = CliRunner().invoke(app, ["text-study", "--store", opened.name, *filled])
+    assert isinstance(result.exception, InputError)
+    assert said in str(result.exception)
