@@ -215,7 +215,7 @@ def _other(every: Sequence[Case], number: int) -> Case:
     """A case of another pair under another condition, always the same one."""
     here = every[number]
     for index in np.random.default_rng(number).permutation(len(every)):
-        candidate = every[index]
+        candidate = every[int(index)]
         if candidate.row.key != here.row.key and candidate.condition.label != here.condition.label:
             return candidate
     raise InputError("shuffling texts needs at least two pairs and two degradations")
