@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from fusion.engines import open_export
+from fusion.hub import HubWeights, Revision
 from fusion.tiling import run
 from fusion.weights import Weights, load_weights
 from pipeline.atomic import atomic_path
@@ -50,13 +51,15 @@ class Output:
 EIGHT_BIT_COLOUR = Output()
 
 
-class Fuser:
+class Fuser(HubWeights):
     """Fuses one pair or a batch. Safe to call from several threads: nothing in it changes after loading.
 
     ``text`` networks (teachers) get a zero embedding unless one is passed: they are meant for distillation.
+    ``save_pretrained(folder)`` and ``push_to_hub("owner/name")`` hand its weights on.
     """
 
     def __init__(self, weights: Weights, device: str | None = None, tile: int | None = None) -> None:
+        self.weights: Weights | None = weights
         self.identity = weights.sha256
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network: Callable[[Tensor, Tensor, Tensor | None], Tensor] = weights.network.to(self.device).eval()
@@ -64,18 +67,25 @@ class Fuser:
         self.text_width: int | None = getattr(getattr(self.network, "config", None), "text_width", None)
 
     @classmethod
-    def from_pretrained(
-        cls, name: str | Path, device: str | None = None, tile: int | None = None, engine: str = "torch"
+    def from_pretrained(  # type: ignore[override]  # the mixin asks the Hub even for names that are shipped
+        cls,
+        name: str | Path,
+        device: str | None = None,
+        tile: int | None = None,
+        engine: str = "torch",
+        **hub: Any,
     ) -> Fuser:
         """Load a run or weights folder, a shipped name, or a Hub id; for another engine, a folder made by ``export``.
 
-        ``engine``: torch, onnx, openvino or torchscript; all but torch run on the CPU. Raises WeightsError.
+        ``engine``: torch, onnx, openvino or torchscript; all but torch run on the CPU. ``hub`` takes what
+        ``huggingface_hub`` does: revision, token, cache_dir, local_files_only, force_download. Raises WeightsError.
         """
         if engine == "torch":
-            return cls(load_weights(name), device=device, tile=tile)
+            return cls(load_weights(name, Revision(**hub)), device=device, tile=tile)
         if device not in (None, "cpu"):
             raise InputError(f"the engine {engine} runs on the CPU, not on {device}")
         fuser = cls.__new__(cls)
+        fuser.weights = None
         fuser.network, fuser.identity = open_export(name, engine, tiled=tile is not None)
         fuser.device, fuser.tile, fuser.text_width = torch.device("cpu"), tile, None
         return fuser

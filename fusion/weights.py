@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,18 +17,22 @@ from fusion.catalog import build_network, config_as_dict, config_from_dict
 from pipeline.atomic import write_bytes, write_text
 from pipeline.errors import WeightsError, closest
 
+if TYPE_CHECKING:
+    from fusion.hub import Revision
+
 FORMAT = 1
 CONFIG, MODEL, CARD = "config.json", "model.safetensors", "README.md"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """A loaded network (eval mode, float32) with the whole of its config.json and the SHA-256 of its tensors."""
+    """A loaded network (eval mode, float32) with the whole of its config.json, the SHA-256 of its tensors and its card."""
 
     name: str
     network: nn.Module
     config: dict[str, Any]
     sha256: str
+    card: str = ""
 
 
 def save_weights(
@@ -57,12 +61,12 @@ def save_weights(
     write_text(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
 
-def load_weights(source: str | Path) -> Weights:
-    """Load a run or weights folder, a shipped name, or a Hub id ("owner/name").
+def load_weights(source: str | Path, wanted: Revision | None = None) -> Weights:
+    """Load a run or weights folder, a shipped name, or a Hub id ("owner/name"), there in the revision ``wanted``.
 
     Raises WeightsError: nothing there, not a checkpoint, another format, tensors that do not fit, a wrong digest.
     """
-    folder = find_weights(source)
+    folder = find_weights(source, wanted)
     config = read_config(folder)
     path = folder / MODEL
     if not path.is_file():
@@ -73,10 +77,11 @@ def load_weights(source: str | Path) -> Weights:
         raise WeightsError(f"{path}: its SHA-256 is {sha256[:12]}…, {CONFIG} says {str(config.get('sha256'))[:12]}…")
     network = build_network(config_from_dict(config))
     _fill(network, _tensors(content, path), path)
-    return Weights(name=str(source), network=network.eval(), config=config, sha256=sha256)
+    card = (folder / CARD).read_text(encoding="utf-8", errors="replace") if (folder / CARD).is_file() else ""
+    return Weights(name=str(source), network=network.eval(), config=config, sha256=sha256, card=card)
 
 
-def find_weights(source: str | Path) -> Path:
+def find_weights(source: str | Path, wanted: Revision | None = None) -> Path:
     """The folder behind a path, a shipped name or a Hub id. Raises WeightsError."""
     path = Path(source)
     if path.is_dir():
@@ -87,7 +92,9 @@ def find_weights(source: str | Path) -> Path:
     if name in shipped_names():
         return Path(str(resources.files("fusion") / "weights" / name))
     if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not path.parent.exists():
-        return _from_hub(name)
+        from fusion.hub import Revision, fetch
+
+        return fetch(name, wanted or Revision())
     raise WeightsError(
         f"no weights at {name!r}{closest(name, shipped_names())}: not a folder, and not a shipped name "
         f"({', '.join(shipped_names()) or 'none are shipped'})"
@@ -135,15 +142,3 @@ def _fill(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
         if value.shape != wanted[name].shape:
             raise WeightsError(f"{path}: {name} is {tuple(value.shape)}, expected {tuple(wanted[name].shape)}")
     network.load_state_dict({name: value.to(torch.float32) for name, value in tensors.items()})
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, MODEL, CARD]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise WeightsError(
-            f"{name}: not to be had from the Hub ({type(error).__name__}), and no such folder"
-        ) from error
