@@ -9,15 +9,17 @@ from pathlib import Path
 
 from fusion.bench_extras import ceilings, detections, published, section, segmentations
 from fusion.benchmark import BenchSet, channels, fuse_once, machine, methods_for, pairs_to_score, run_bench
-from fusion.methods import eight_bit, grey_bytes
+from fusion.methods import Pixels, eight_bit, grey_bytes
 from fusion.report.gallery import Shot, choose
 from fusion.report.page import Section, write_page
+from fusion.report.sheet import PAIRS_A_PAGE, Row, check_sheet, columns, places, write_sheet
 from fusion.results import BenchResult, DatasetResult, ExtraTable
 from fusion.tables import csv_table, latex_table, markdown_table
 from pipeline.atomic import write_text
+from pipeline.console import progress
 from pipeline.errors import InputError
 from pipeline.manifest import load_manifest
-from pipeline.pairs import data_root, find_pairs, read_pair
+from pipeline.pairs import Pair, data_root, find_pairs, read_pair
 
 MOST_SHOTS = 12  # pairs in the gallery, over all data sets
 
@@ -50,6 +52,7 @@ class BenchOptions:
     masks: Mapping[str, str] = field(default_factory=dict)
     mask_labels: Path | None = None
     mask_classes: tuple[str, ...] = ()
+    sheet: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +95,31 @@ def run_all(options: BenchOptions, extras: PageExtras | None = None) -> BenchRes
     write_page(
         extras.path, result, shots, title=extras.title, first=extras.first, last=(*map(section, tables), *extras.last)
     )
+    if options.sheet is not None:
+        for one, scores in zip(sets, found, strict=True):
+            contact_sheet(one, scores, options.out, options.sheet)
     return result
+
+
+def contact_sheet(bench: BenchSet, result: DatasetResult, out: Path, path: Path) -> list[Path]:
+    """The fixed pairs of a data set on pages beside ``path``: sources, networks and folders, crops at 200 %."""
+    chosen = places(len(bench.pairs))
+    shown = columns(result.methods)
+    rows = []
+    with progress() as bar:
+        task = bar.add_task(f"sheet of {bench.manifest.name}", total=len(chosen) + -(-len(chosen) // PAIRS_A_PAGE))
+        for index in chosen:
+            pictures = pictures_of(bench, bench.pairs[index], out, shown)
+            rows.append(
+                Row(
+                    name=f"{bench.manifest.name} {bench.pairs[index].stem}",
+                    visible=pictures["visible"],
+                    infrared=pictures["infrared"],
+                    pictures={result.methods[name].title: pictures.get(name) for name in shown},
+                )
+            )
+            bar.advance(task)
+        return write_sheet(path, bench.manifest.name, rows, lambda: bar.advance(task))
 
 
 def bench_sets(options: BenchOptions) -> list[BenchSet]:
@@ -100,6 +127,8 @@ def bench_sets(options: BenchOptions) -> list[BenchSet]:
     from fusion.score import convention_named, known_names
 
     known_names(convention_named(options.convention), options.metrics)
+    if options.sheet is not None:
+        check_sheet(options.sheet)
     root = data_root(options.root)
     device = options.device or default_device()
     sets = []
@@ -189,15 +218,20 @@ def take_shots(
     by_key = {pair.key: pair for pair in bench.pairs}
     shots = []
     for key, why in choose(result, most).items():
-        pair = by_key[key]
-        visible, infrared = read_pair(pair, channels(bench.manifest))
-        pictures = {"visible": eight_bit(visible), "infrared": grey_bytes(infrared)}
-        for method in bench.methods:
-            name = method.card.name
-            if name not in pictures:
-                fused = fuse_once(method, pair, visible, infrared, out / "fused" / bench.manifest.name)
-                if fused is not None:
-                    pictures[name] = fused
+        pictures = pictures_of(bench, by_key[key], out)
         noted = tuple((notes or {}).get(key, ()))
         shots.append(Shot(dataset=result.name, key=key, why=tuple(why), pictures=pictures, notes=noted))
     return shots
+
+
+def pictures_of(bench: BenchSet, pair: Pair, out: Path, names: Sequence[str] | None = None) -> dict[str, Pixels]:
+    """Both sources and the pictures of methods, all of them or ``names``, as far as they are there."""
+    visible, infrared = read_pair(pair, channels(bench.manifest))
+    pictures = {"visible": eight_bit(visible), "infrared": grey_bytes(infrared)}
+    for method in bench.methods:
+        name = method.card.name
+        if name not in pictures and (names is None or name in names):
+            fused = fuse_once(method, pair, visible, infrared, out / "fused" / bench.manifest.name)
+            if fused is not None:
+                pictures[name] = fused
+    return pictures

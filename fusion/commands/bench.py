@@ -45,6 +45,12 @@ def bench(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Over the recipe of --table.")
     ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also draw 24 fixed pairs a data set with crops at 200 %: FILE.png, .webp or .jpg, in pages."
+        ),
+    ] = None,
     json: Annotated[
         str | None, typer.Option(help="Write the result as JSON to this file (- is standard output).")
     ] = None,
@@ -98,6 +104,7 @@ def bench(
             masks=_named("--masks", masks),
             mask_labels=mask_labels,
             mask_classes=tuple(mask_classes.split(",")) if mask_classes else (),
+            sheet=sheet,
             command=shlex.join(["fusioncli", *sys.argv[1:]]),
         )
     )
