@@ -41,7 +41,7 @@ test-slow: $(VENV)/dev.stamp ## the long tests: kill and resume, two processes, 
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "slow and not vllm and not browser" --timeout 900
 
 test-vllm: $(VLLM)/stamp ## the tests against a real vLLM on the CPU, in an environment of its own
-	PYTHONPATH=tests/torchvision_shim $(VLLM)/bin/python -m pytest -m vllm --timeout 600
+	PYTHONPATH=tests/torchvision_shim $(VLLM)/bin/python -m pytest -m vllm --timeout 600 tests/pipeline/test_vllm.py
 
 test-browser: $(VENV)/dev.stamp ## the pages in a real headless Chromium
 	$(BIN)/pytest -m browser

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 SPECIAL = (
     "<|endoftext|>",
@@ -29,6 +30,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 MIN_PIXELS, MAX_PIXELS = 28 * 28 * 4, 28 * 28 * 64
+BUDGET: dict[str, Any] = {"min_pixels": MIN_PIXELS, "max_pixels": MAX_PIXELS, "dtype": "float32"}
 
 
 def build_tiny_qwen(folder: Path, seed: int = 0) -> Path:

@@ -109,7 +109,7 @@ class ServerCaptioner:
     def _caption_one(self, request: CaptionRequest) -> Caption:
         import httpx
 
-        body = self._body(request)
+        body = self.body(request)
         reason = ""
         for attempt in range(self.settings.attempts):
             if attempt:
@@ -129,7 +129,8 @@ class ServerCaptioner:
             return self._read(response)
         return failed_caption("server", f"no answer after {self.settings.attempts} attempts; the last: {reason}")
 
-    def _body(self, request: CaptionRequest) -> dict[str, Any]:
+    def body(self, request: CaptionRequest) -> dict[str, Any]:
+        """What is posted for a pair."""
         return {
             "model": self.settings.model,
             "messages": conversation(request, self.modalities, self.task.prompt(), _image_part),

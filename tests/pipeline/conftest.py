@@ -1,4 +1,4 @@
-"""Small drawn pairs for the tests of stage one."""
+"""Small drawn pairs for the tests of stage one, and a tiny model that reads them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_qwen import build_tiny_qwen
 
+from pipeline.captioners.base import CaptionRequest
 from pipeline.console import set_quiet
+from pipeline.images import Picture
 
 DrawPairs = Callable[..., tuple[Path, Path]]
 
@@ -35,3 +38,26 @@ def draw_pairs(tmp_path: Path) -> DrawPairs:
         return first, second
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def qwen_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Qwen2-VL."""
+    pytest.importorskip("transformers")
+    return build_tiny_qwen(tmp_path_factory.mktemp("qwen"))
+
+
+@pytest.fixture(scope="session")
+def qwen_pairs() -> list[CaptionRequest]:
+    """Three pairs of noise; one has a side under the 28 pixels that crash the model's image processor."""
+    generator = np.random.default_rng(0)
+    sizes = [(96, 128), (200, 120), (20, 64)]
+    return [
+        CaptionRequest(
+            key=f"k{n}",
+            pair_id=str(n),
+            first=Picture(pixels=generator.integers(0, 256, (*size, 3), dtype=np.uint8)),
+            second=Picture(pixels=generator.integers(0, 256, size, dtype=np.uint8)),
+        )
+        for n, size in enumerate(sizes)
+    ]
