@@ -15,6 +15,7 @@ from fusion.report.page import Section, write_page
 from fusion.report.sheet import PAIRS_A_PAGE, Row, check_sheet, columns, places, write_sheet
 from fusion.results import BenchResult, DatasetResult, ExtraTable
 from fusion.tables import csv_table, latex_table, markdown_table
+from fusion.targets import labels_beside
 from pipeline.atomic import write_text
 from pipeline.console import progress
 from pipeline.errors import InputError
@@ -36,6 +37,7 @@ class BenchOptions:
     limit: int | None = None
     convention: str = "standard"
     metrics: tuple[str, ...] | None = None
+    boxes: Path | None = None
     device: str | None = None
     runs: Path = Path("runs")
     stores: Path = Path("stores")
@@ -146,7 +148,10 @@ def bench_sets(options: BenchOptions) -> list[BenchSet]:
             allow_missing=options.allow_missing,
             known=known,
         )
-        sets.append(BenchSet(manifest=manifest, split=split, pairs=tuple(pairs), methods=tuple(methods)))
+        boxes = options.boxes or labels_beside(root / manifest.folder, split)
+        if boxes is not None and not boxes.is_dir():
+            raise InputError(f"--boxes {boxes}: no such folder of label files")
+        sets.append(BenchSet(manifest=manifest, split=split, pairs=tuple(pairs), methods=tuple(methods), boxes=boxes))
     return sets
 
 
@@ -159,7 +164,11 @@ def extra_tables(
         if options.ceiling:
             tables.append(ceilings(one, scores, options.ceiling))
         if options.detector or options.predictions:
-            labels = options.labels or data_root(options.root) / one.manifest.folder / "test" / "det_labels" / "fusion"
+            labels = options.labels or labels_beside(data_root(options.root) / one.manifest.folder, one.split)
+            if labels is None:
+                raise InputError(
+                    f"{one.manifest.name} ({one.split}) has no boxes to compare with; give --labels FOLDER"
+                )
             tables.append(
                 detections(
                     one,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from fusion.methods import (
     FolderMethod,
@@ -26,8 +27,9 @@ from fusion.methods import (
 )
 from fusion.metrics.triples import Sources
 from fusion.results import Cost, DatasetResult
-from fusion.score import Scores, convention_named, known_names, prepare, score_fused
+from fusion.score import Scores, as_batch, convention_named, known_names, prepare, score_fused
 from fusion.score_cache import code_digest
+from fusion.targets import TARGET_NAMES, boxes_of, score_targets
 from pipeline.atomic import atomic_path, write_text
 from pipeline.console import note, progress
 from pipeline.errors import InputError
@@ -46,6 +48,7 @@ class BenchSet:
     split: str
     pairs: tuple[Pair, ...]
     methods: tuple[Method, ...]
+    boxes: Path | None = None  # label files by stem: targets are scored too
 
 
 def pairs_to_score(
@@ -116,7 +119,8 @@ def run_bench(
 
     A second run reads what has not changed: images by the weights' digest, scores by the digest of all three images.
     """
-    metrics = known_names(convention_named(convention), names)
+    computed = known_names(convention_named(convention), names)
+    metrics = (*computed, *(TARGET_NAMES if bench.boxes else ()))
     cards = {method.card.name: method.card for method in bench.methods}
     if with_cost:
         costs = measure_costs(bench.methods, cache_file=out / "costs.json")
@@ -124,13 +128,14 @@ def run_bench(
     announce_slow(bench, {name: card.cost for name, card in cards.items()})
     values: dict[str, dict[str, list[float | None]]] = {name: {metric: [] for metric in metrics} for name in cards}
     missing = dict.fromkeys(cards, 0)
-    scores = ScoreMemory(out / "scores" / f"{bench.manifest.name}.json", convention, metrics)
+    scores = ScoreMemory(out / "scores" / f"{bench.manifest.name}.json", convention, computed)
     with progress("doing") as bar:
         task = bar.add_task(bench.manifest.name, total=len(bench.pairs) * len(bench.methods), doing="")
         for pair in bench.pairs:
             visible, infrared = read_pair(pair, channels(bench.manifest))
             first, second = eight_bit(visible), grey_bytes(infrared)
-            scores.sources(first, second, device)
+            boxes = boxes_of(bench.boxes, pair.stem, visible.size) if bench.boxes else None
+            scores.sources(first, second, device, boxes)
             for method in bench.methods:
                 name = method.card.name
                 bar.update(task, doing=f"{pair.stem} {name}")
@@ -168,7 +173,7 @@ def directions(metrics: Sequence[str]) -> dict[str, str | None]:
     """Which way is better, by metric."""
     from fusion.metrics import METRICS
 
-    return {name: METRICS[name].better if name in METRICS else None for name in metrics}
+    return {name: METRICS[name].better if name in METRICS else "higher" for name in metrics}
 
 
 def fuse_once(method: Method, pair: Pair, visible: Picture, infrared: Picture, folder: Path) -> Pixels | None:
@@ -211,11 +216,13 @@ class ScoreMemory:
                 note(f"{path}: damaged, so everything is scored again")
         self.fresh: dict[str, Scores] = {}
 
-    def sources(self, first: Pixels, second: Pixels, device: str = "cpu") -> None:
-        """The pair that the next ``of`` calls are about."""
+    def sources(self, first: Pixels, second: Pixels, device: str = "cpu", boxes: Tensor | None = None) -> None:
+        """The pair that the next ``of`` calls are about, with its targets (K, 4) if they are scored."""
         self.pair = (first, second, device)
+        self.boxes = boxes
         self.prepared: Sources | None = None
-        self.digest = hashlib.sha256(first.tobytes() + second.tobytes()).hexdigest()
+        placed = b"" if boxes is None else boxes.numpy().tobytes() + b"boxes"
+        self.digest = hashlib.sha256(first.tobytes() + second.tobytes() + placed).hexdigest()
 
     def of(self, fused: Pixels) -> Scores:
         """Scores of one fused image."""
@@ -225,7 +232,11 @@ class ScoreMemory:
             if self.prepared is None:
                 first, second, device = self.pair
                 self.prepared = prepare(first, second, self.convention, device)
-            self.known[key] = score_fused(self.prepared, fused, self.convention, self.metrics)
+            found = score_fused(self.prepared, fused, self.convention, self.metrics)
+            if self.boxes is not None:
+                triple = self.prepared.with_fused(as_batch(fused, "fused image", self.pair[2]))
+                found |= score_targets(triple, self.boxes)
+            self.known[key] = found
         self.fresh[key] = self.known[key]
         return self.fresh[key]
 

@@ -84,6 +84,17 @@ def known_names(convention: Convention, names: Sequence[str] | None) -> tuple[st
     return tuple(names) if names else convention.default_names
 
 
+def names_in(text: str | None, convention: str) -> tuple[str, ...] | None:
+    """The names in ``EN,VIF,…``; ``usual`` in it stands for the defaults, ``all`` for every metric that can be computed."""
+    if text is None:
+        return None
+    groups = {"usual": convention_named(convention).default_names, "all": tuple(available_names(convention))}
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise InputError(f"--metrics {text!r}: no name in it; for example EN,VIF,Qabf or usual or all")
+    return tuple(dict.fromkeys(name for word in words for name in groups.get(word, (word,))))
+
+
 def available_names(convention: str) -> list[str]:
     """Every metric of a convention that can be computed here: all but BRISQUE where its package is missing."""
     names = convention_named(convention).functions

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,16 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.boxes import read_boxes
-from fusion.metrics.departures import target_retention
 from fusion.score import as_batch, convention_named, known_names, one_thread, prepare, score_fused
 from fusion.score_cache import ScoreCache, cache_folder
 from fusion.scorecard import Scorecard, ScoredFile, Scores, check_files, find_files, read_eight_bit
+from fusion.targets import TARGET_NAMES, boxes_of, score_targets
 from pipeline.console import progress
-from pipeline.errors import ImageError, InputError
+from pipeline.errors import ImageError
 
 MOST_WORKERS = 8  # each holds about 100 MiB at 1280 x 1024
-TARGET_NAMES = ("Target-brightness", "Target-contrast")
 
 
 def score_files(
@@ -64,14 +61,9 @@ def score_files(
 
 
 def _score_targets(file: ScoredFile, boxes: Path, convention: str) -> Scores:
-    labels = boxes / f"{file.name}.txt"
-    if not labels.is_file():
-        raise InputError(f"{labels}: no such label file; every image needs one (empty where it has no target)")
     a, b, f = (_pixels(path) for path in (file.first, file.second, file.fused))
-    triple = prepare(a, b, convention).with_fused(as_batch(f, "fused image"))
-    kept = target_retention(triple.first, triple.second, triple.fused, read_boxes(labels, *f.shape[:2]))
-    means = (float(kept.brightness.nanmean()), float(kept.contrast.nanmean()))
-    return {name: value if math.isfinite(value) else None for name, value in zip(TARGET_NAMES, means, strict=True)}
+    found = boxes_of(boxes, file.name, (f.shape[0], f.shape[1]))
+    return score_targets(prepare(a, b, convention).with_fused(as_batch(f, "fused image")), found)
 
 
 def _pixels(path: Path) -> NDArray[np.uint8]:

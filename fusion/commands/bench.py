@@ -19,7 +19,14 @@ def bench(
     split: Annotated[str | None, typer.Option(help="Split to score; else test where there is one, else all.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Score only N evenly spaced pairs.")] = None,
     convention: Annotated[str, typer.Option(help="How the metrics count; see `fusioncli score --help`.")] = "standard",
-    metrics: Annotated[str | None, typer.Option(help="Metrics by name, with commas between.")] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Names with commas between; 'usual' (the default thirteen) and 'all' count as names."),
+    ] = None,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(help="Label files (stem.txt): what targets keep. Else the data set's det_labels, if it has any."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; else the GPU if there is one.")] = None,
     runs: Annotated[Path, typer.Option(help="Folder of runs, searched when no method is given.")] = Path("runs"),
     stores: Annotated[Path, typer.Option(help="Folder of stores, where teachers find their text.")] = Path("stores"),
@@ -66,6 +73,7 @@ def bench(
 
     from fusion.bench_run import BenchOptions, run_all
     from fusion.paper_tables import paper_datasets, train_variants
+    from fusion.score import names_in
     from fusion.tables import console_table
     from pipeline.console import emit_json, note, show_table
     from pipeline.errors import InputError
@@ -88,7 +96,8 @@ def bench(
             split=split,
             limit=limit,
             convention=convention,
-            metrics=tuple(metrics.split(",")) if metrics else None,
+            metrics=names_in(metrics, convention),
+            boxes=boxes,
             device=device,
             runs=runs,
             stores=stores,

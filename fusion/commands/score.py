@@ -16,7 +16,8 @@ def score(
         str, typer.Option(help="Whose script to compute as: standard, dtpf, dtpf-grey, zoo, cddfuse.")
     ] = "standard",
     metrics: Annotated[
-        str | None, typer.Option(help="Metrics by name, separated by commas, or 'all' [default: the usual thirteen].")
+        str | None,
+        typer.Option(help="Names with commas between; 'usual' (the default thirteen) and 'all' count as names."),
     ] = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Leave out images that are not in all three folders; say how many.")
@@ -34,13 +35,12 @@ def score(
     Example: fusioncli score data/msrs/vi data/msrs/ir fused --metrics EN,VIF,Qabf --json scores.json
     """
     from fusion.metrics import CONVENTIONS, METRICS
-    from fusion.score import available_names
+    from fusion.score import names_in
     from fusion.scoring import score_files
+    from fusion.targets import TARGET_UNITS
     from pipeline.console import emit_json, show_table
 
-    names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics else None
-    if names == ["all"]:
-        names = available_names(convention)
+    names = names_in(metrics, convention)
     card = score_files(visible, infrared, fused, convention, names, allow_missing, not no_cache, device, boxes)
     if json is not None:
         emit_json(card.as_json(), json)
@@ -50,7 +50,9 @@ def score(
     for name in card.names:
         mean, undefined = card.mean(name), card.undefined(name)
         shown = "undefined" if mean is None else f"{mean:.4f}"
-        arrow, unit = (METRICS[name].arrow, CONVENTIONS[convention].unit(name)) if name in METRICS else ("↑", "")
+        arrow, unit = (
+            (METRICS[name].arrow, CONVENTIONS[convention].unit(name)) if name in METRICS else ("↑", TARGET_UNITS[name])
+        )
         rows.append((name, arrow, shown, unit, len(card.images) - undefined, undefined))
     left_out = f", {card.missing} left out" if card.missing else ""
     title = f"{len(card.images)} image{'s' * (len(card.images) != 1)}{left_out}, convention {card.convention}"

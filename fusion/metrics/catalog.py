@@ -67,6 +67,11 @@ def colour_from_first(triple: Triple) -> Tensor:
     return colour.colour_difference(triple.sources.first.colour, triple.view.colour)
 
 
+def lit_colour_from_first(triple: Triple) -> Tensor:
+    """Median ΔE 2000 between the first source and the fused image where the first source is lit."""
+    return colour.lit_colour_difference(triple.sources.first.colour, triple.view.colour, triple.first.values)
+
+
 INFINITE = float("inf")
 DEFAULT_NAMES = ("EN", "VIF", "Qabf", "SSIM", "MI", "SF", "SD", "AG", "SCD", "CC", "Nabf", "MS-SSIM", "PSNR")
 
@@ -273,6 +278,15 @@ _ALL = (
         name="DeltaE",
         title="colour difference from the first source, CIE ΔE 2000",
         function=colour_from_first,
+        better="lower",
+        range=(0, INFINITE),
+        unit="ΔE",
+        kind="sources",
+    ),
+    Metric(
+        name="DeltaE-lit",
+        title="median colour difference where the first source is lit (grey 64 and more), CIE ΔE 2000",
+        function=lit_colour_from_first,
         better="lower",
         range=(0, INFINITE),
         unit="ΔE",

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+LIT = 64  # of 255: darker places show little colour
 D65 = (0.95047, 1.0, 1.08883)
 TO_XYZ = (
     (0.4124564, 0.3575761, 0.1804375),
@@ -22,6 +23,17 @@ def colour_difference(first: Tensor, fused: Tensor) -> Tensor:
     Appl. 2005; sRGB by IEC 61966-2-1, white D65.
     """
     return delta_e_2000(lab(first), lab(fused)).mean(dim=(1, 2))
+
+
+def lit_colour_difference(first: Tensor, fused: Tensor, grey: Tensor) -> Tensor:
+    """Median ΔE 2000 over the lit pixels, where the first source's ``grey`` (N, 1, H, W) is 64 or more; (N,), 0 upwards.
+
+    Lower is better; it says whether the colours that can be seen stay. In the dark, where the fused image should take the
+    infrared's brightness, they need not. NaN where nothing is lit.
+    """
+    differences = delta_e_2000(lab(first), lab(fused))
+    lit = torch.where(grey[:, 0] >= LIT, differences, torch.nan)
+    return lit.flatten(1).nanmedian(dim=1).values
 
 
 def lab(image: Tensor) -> Tensor:

@@ -36,8 +36,10 @@ def spurious_edge_share(first: Grey, second: Grey, fused: Grey) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetRetention:
-    """Per box (K,): the fused target's brightness and its contrast to its surroundings, as shares of the sources'."""
+    """Per box (K,): the fused target's mean ``level`` (0..255), its brightness and its contrast to its surroundings as
+    shares of the sources'."""
 
+    level: Tensor
     brightness: Tensor
     contrast: Tensor
 
@@ -52,12 +54,14 @@ def target_retention(first: Grey, second: Grey, fused: Grey, boxes: Tensor) -> T
     """
     planes = [plane(image).values[0, 0] for image in (first, second, fused)]
     height, width = planes[0].shape
-    brightness, contrast = [], []
+    level: list[Tensor] = []
+    brightness: list[Tensor] = []
+    contrast: list[Tensor] = []
     for x0, y0, x1, y1 in boxes.round().long().tolist():
         left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
         if right <= left or bottom <= top:
-            brightness.append(torch.full((), torch.nan))
-            contrast.append(torch.full((), torch.nan))
+            for values in (level, brightness, contrast):
+                values.append(planes[0].new_full((), torch.nan))
             continue
         dx, dy = max(1, round(RING * (right - left))), max(1, round(RING * (bottom - top)))
         around = (slice(max(top - dy, 0), min(bottom + dy, height)), slice(max(left - dx, 0), min(right + dx, width)))
@@ -69,14 +73,12 @@ def target_retention(first: Grey, second: Grey, fused: Grey, boxes: Tensor) -> T
             for image, mean in zip(planes, means, strict=True)
         ]
         stands = [mean - ring for mean, ring in zip(means, rings, strict=True)]
+        level.append(means[2])
         brightness.append(_share(means[2], torch.maximum(means[0], means[1])))
         strongest = stands[0] if stands[0].abs() > stands[1].abs() else stands[1]
         contrast.append(_share(stands[2], strongest))
-    empty = torch.zeros(0)
-    return TargetRetention(
-        brightness=torch.stack(brightness) if brightness else empty,
-        contrast=torch.stack(contrast) if contrast else empty,
-    )
+    stacked = [torch.stack(values) if values else planes[0].new_zeros(0) for values in (level, brightness, contrast)]
+    return TargetRetention(level=stacked[0], brightness=stacked[1], contrast=stacked[2])
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:

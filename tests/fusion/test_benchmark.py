@@ -215,6 +215,26 @@ def test_published_ceiling_and_given_boxes_become_tables(root: Path, tmp_path: P
     assert "optimised pixels" in (root.parent / "bench" / "index.html").read_text()
 
 
+def test_targets_are_scored_inside_the_given_boxes(root: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    for index in range(4):
+        (labels / f"test-{index}.txt").write_text("0 0.5 0.5 0.5 0.5\n" if index else "")
+    dataset = run_all(options(root, metrics=("EN",), boxes=labels)).datasets[0]
+    assert dataset.metrics == ("EN", "Target-level", "Target-brightness", "Target-contrast")
+    infrared = np.asarray(Image.open(root / "synthetic/ir/test-2.png"))[16:48, 20:60]
+    visible = np.asarray(Image.open(root / "synthetic/vi/test-2.png").convert("L"))[16:48, 20:60]
+    index = dataset.keys.index("test-2")
+    assert dataset.values["infrared"]["Target-level"][index] == pytest.approx(infrared.mean(), abs=1e-3)
+    brighter = max(infrared.mean(), visible.mean())
+    assert dataset.values["visible"]["Target-brightness"][index] == pytest.approx(visible.mean() / brighter, abs=1e-4)
+    assert dataset.values["mean"]["Target-level"][0] is None
+    assert "Target-level is undefined on up to 1 of 4" in (root.parent / "bench" / "table.md").read_text()
+    (labels / "test-3.txt").unlink()
+    with pytest.raises(InputError, match=r"test-3\.txt: no such label file"):
+        run_all(options(root, boxes=labels))
+
+
 def test_the_yardsticks_of_msrs(data_root: Path, tmp_path: Path) -> None:
     """What the trivial methods reach on real pairs (six of them here; 1.03 / 0.70 and 1.04 / 0.65 over forty)."""
     result = run_all(
@@ -227,5 +247,7 @@ def test_the_yardsticks_of_msrs(data_root: Path, tmp_path: Path) -> None:
     assert maximum["VIF"].mean == pytest.approx(1.04, abs=0.08)
     assert maximum["Qabf"].mean == pytest.approx(0.70, abs=0.06)
     assert visible["VIF"].mean == pytest.approx(1.04, abs=0.06)
+    assert dataset.metrics[2] == "Target-level"  # the data set's own boxes are found by themselves
+    assert dataset.summaries["maximum"]["Target-level"].mean >= dataset.summaries["infrared"]["Target-level"].mean
     page = (tmp_path / "index.html").read_text()
     assert "the plain pixel maximum, which has no weights at all, reaches VIF" in page

@@ -14,6 +14,7 @@ from scipy import ndimage
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from fusion.metrics import CONVENTIONS, DEFAULT_NAMES, METRICS, colour, departures, naturalness, qabf, similarity, vif
+from fusion.metrics.grey import rounded_grey
 from fusion.metrics.planes import Plane
 from fusion.score import available_names, prepare, score, score_fused
 from pipeline.errors import InputError, MissingPackage
@@ -35,7 +36,17 @@ MEAN = ((A.astype(int) + B + 1) // 2).astype(np.uint8)
 def test_the_fused_image_equal_to_both_sources_is_perfect() -> None:
     found = score(A, A, A, names=NAMES)
     perfect = {"VIF": 2, "VIF-mean": 1, "SSIM": 2, "MS-SSIM": 2, "CC": 1, "NMI": 2, "MSE": 0, "Nabf": 0, "Spurious": 0}
-    perfect |= {"Qcb": 1, "Qcv": 0, "Qy": 1, "DeltaE": 0, "LFD": 0, "FMI-pixel": 1, "FMI-gradient": 1, "FMI-dct": 1}
+    perfect |= {
+        "Qcb": 1,
+        "Qcv": 0,
+        "Qy": 1,
+        "DeltaE": 0,
+        "DeltaE-lit": 0,
+        "LFD": 0,
+        "FMI-pixel": 1,
+        "FMI-gradient": 1,
+        "FMI-dct": 1,
+    }
     for name, value in perfect.items():
         assert found[name] == pytest.approx(value, abs=2e-4), name
     assert found["MI"] == pytest.approx(2 * found["EN"])  # type: ignore[operator]
@@ -54,7 +65,7 @@ def test_one_source_untouched_scores_one_full_share(fused: Image) -> None:
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_the_order_of_grey_sources_does_not_matter(convention: str) -> None:
-    names = [name for name in CONVENTIONS[convention].functions if name in QUICK and name != "DeltaE"]
+    names = [name for name in CONVENTIONS[convention].functions if name in QUICK and not name.startswith("DeltaE")]
     one, other = score(A, B, MEAN, convention, names), score(B, A, MEAN, convention, names)
     for name in names:
         if name != "NIQE":  # undefined on so small an image
@@ -185,6 +196,18 @@ def test_colour_difference_is_that_of_scikit_image() -> None:
     assert score(one, one[:, :, 0], one[:, :, 0], names=["DeltaE"])["DeltaE"] > 5  # type: ignore[operator]
 
 
+def test_colour_counts_where_it_is_lit() -> None:
+    rng = np.random.default_rng(4)
+    one, two = (rng.integers(0, 256, (40, 50, 3), dtype=np.uint8) for _ in range(2))
+    one[:12] //= 8  # dark
+    grey = rounded_grey(torch.from_numpy(one).permute(2, 0, 1)[None])[0, 0].numpy().astype(np.uint8)
+    expected = np.sort(deltaE_ciede2000(rgb2lab(one), rgb2lab(two))[grey >= 64])
+    found = score(one, grey, two, names=["DeltaE-lit"])["DeltaE-lit"]
+    assert found == pytest.approx(expected[(len(expected) - 1) // 2], rel=1e-3)
+    dark = one // 8
+    assert score(dark, grey, two, names=["DeltaE-lit"])["DeltaE-lit"] is None
+
+
 def test_a_black_hole_in_the_sky_departs_from_both_sources() -> None:
     holed = np.maximum(A, B)
     holed[40:120, 40:120] = 0
@@ -203,7 +226,8 @@ def test_a_target_kept_and_a_target_lost() -> None:
     assert kept.brightness[0] == 1 and kept.contrast[0] == pytest.approx(1)
     assert half.contrast[0] == pytest.approx(0.5) and half.brightness[0] == pytest.approx(125 / 200)
     assert lost.contrast[0] == 0 and lost.brightness[0] == pytest.approx(50 / 200)
-    assert kept.contrast[1].isnan()
+    assert (kept.level[0], half.level[0], lost.level[0]) == (200, 125, 50)
+    assert kept.contrast[1].isnan() and kept.level[1].isnan()
 
 
 def test_niqe_fits_a_known_shape_and_its_model_says_what_it_is() -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fusion.score import score
+from fusion.metrics import CONVENTIONS, DEFAULT_NAMES
+from fusion.score import names_in, score
 from fusion.score_cache import ScoreCache, code_digest
 from fusion.scorecard import Scorecard, check_files, find_files
 from fusion.scoring import score_files
@@ -148,6 +149,15 @@ def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     assert len(code_digest()) == 64
 
 
+def test_metrics_may_be_named_in_groups() -> None:
+    usual = names_in("usual, DeltaE-lit,EN", "standard")
+    assert usual == (*DEFAULT_NAMES, "DeltaE-lit")
+    assert set(names_in("all", "zoo") or ()) == set(CONVENTIONS["zoo"].functions)
+    assert names_in(None, "zoo") is None
+    with pytest.raises(InputError, match="no name in it"):
+        names_in(" , ", "standard")
+
+
 def test_boxes_add_what_targets_keep(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
     labels = tmp_path / "labels"
     labels.mkdir()
@@ -160,6 +170,7 @@ def test_boxes_add_what_targets_keep(folders: tuple[Path, Path, Path], tmp_path:
         (labels / f"{n:03}.txt").write_text("0 0.5 0.5 0.5 0.5\n" if n < 2 else "")
     card = score_files(*folders, names=["EN"], boxes=labels)
     assert card.images["000"]["Target-brightness"] == pytest.approx(1)
+    assert card.images["001"]["Target-level"] == pytest.approx(100)
     assert card.images["001"]["Target-contrast"] == pytest.approx(0.5)
     assert card.images["002"]["Target-contrast"] is None and card.undefined("Target-contrast") == 1
     (labels / "000.txt").write_text("0 0.5 half 0.5 0.5\n")
