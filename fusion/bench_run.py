@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fusion.bench_extras import ceilings, detections, published, section, segmentations
+from fusion.bench_extras import ceilings, check_ceiling, published, section
 from fusion.benchmark import BenchSet, channels, fuse_once, machine, methods_for, pairs_to_score, run_bench
+from fusion.downstream import detection_task, detections, segmentation_task, segmentations
 from fusion.methods import Pixels, eight_bit, grey_bytes
 from fusion.report.gallery import Shot, choose
 from fusion.report.page import Section, write_page
@@ -19,8 +20,8 @@ from fusion.targets import labels_beside
 from pipeline.atomic import write_text
 from pipeline.console import progress
 from pipeline.errors import InputError
-from pipeline.manifest import load_manifest
-from pipeline.pairs import Pair, data_root, find_pairs, read_pair
+from pipeline.manifest import Manifest, load_manifest
+from pipeline.pairs import Pair, data_root, images_in, read_pair
 
 MOST_SHOTS = 12  # pairs in the gallery, over all data sets
 
@@ -72,6 +73,7 @@ def run_all(options: BenchOptions, extras: PageExtras | None = None) -> BenchRes
     """Score everything, write the page and the tables under ``options.out``, and return the result."""
     sets = bench_sets(options)
     device = options.device or default_device()
+    make_tables = extra_tables(options, sets, device)
     make_folder(options.out)
     found = [
         run_bench(
@@ -84,7 +86,7 @@ def run_all(options: BenchOptions, extras: PageExtras | None = None) -> BenchRes
         )
         for one in sets
     ]
-    tables = extra_tables(options, sets, found, device)
+    tables = make_tables(found)
     result = BenchResult(datasets=tuple(found), machine=machine(), command=options.command, tables=tuple(tables))
     write_tables(result, options.out)
     most = max(4, MOST_SHOTS // len(sets))
@@ -137,7 +139,7 @@ def bench_sets(options: BenchOptions) -> list[BenchSet]:
     for name in options.datasets:
         manifest = load_manifest(name)
         split, pairs = pairs_to_score(manifest, root, options.split, options.limit)
-        known = frozenset(pair.stem for pair in find_pairs(manifest, root)) if options.methods else frozenset()
+        known = stems_of(manifest, root) if options.methods else frozenset()
         methods = methods_for(
             name,
             pairs,
@@ -155,47 +157,51 @@ def bench_sets(options: BenchOptions) -> list[BenchSet]:
     return sets
 
 
+def stems_of(manifest: Manifest, root: Path) -> frozenset[str]:
+    """Stems of the images that are there, whichever splits are: a folder of fused images may hold all of them."""
+    folders = {root / manifest.folder / split.folders[manifest.names[0]] for split in manifest.splits.values()}
+    return frozenset(stem for folder in folders if folder.is_dir() for stem in images_in(folder))
+
+
 def extra_tables(
-    options: BenchOptions, sets: Sequence[BenchSet], found: Sequence[DatasetResult], device: str
-) -> list[ExtraTable]:
-    """The tables that were asked for beside the scores."""
-    tables = published(found, options.published_tables) if options.published else []
-    for one, scores in zip(sets, found, strict=True):
-        if options.ceiling:
-            tables.append(ceilings(one, scores, options.ceiling))
-        if options.detector or options.predictions:
-            labels = options.labels or labels_beside(data_root(options.root) / one.manifest.folder, one.split)
-            if labels is None:
-                raise InputError(
-                    f"{one.manifest.name} ({one.split}) has no boxes to compare with; give --labels FOLDER"
-                )
-            tables.append(
-                detections(
-                    one,
-                    options.out,
-                    labels,
-                    detector=options.detector,
-                    predictions=options.predictions,
-                    device=device,
-                )
-            )
-        if options.segmenter or options.masks:
-            if options.mask_labels is None or not options.mask_classes:
-                raise InputError(
-                    "segmentation needs --mask-labels (a folder of label masks) and --mask-classes (names)"
-                )
-            tables.append(
-                segmentations(
-                    one,
-                    options.out,
-                    options.mask_labels,
-                    segmenter=options.segmenter,
-                    masks=options.masks,
-                    names=options.mask_classes,
-                    device=device,
-                )
-            )
-    return tables
+    options: BenchOptions, sets: Sequence[BenchSet], device: str
+) -> Callable[[Sequence[DatasetResult]], list[ExtraTable]]:
+    """What makes the tables that were asked for beside the scores; all they need is read and checked here and now."""
+    from fusion.score import convention_named, known_names
+
+    if options.ceiling:
+        check_ceiling(options.convention, known_names(convention_named(options.convention), options.metrics))
+    detection = detection_task(
+        sets,
+        data_root(options.root),
+        detector=options.detector,
+        predictions=options.predictions,
+        labels=options.labels,
+        device=device,
+        allow_missing=options.allow_missing,
+    )
+    segmentation = segmentation_task(
+        sets,
+        segmenter=options.segmenter,
+        masks=options.masks,
+        labels=options.mask_labels,
+        names=options.mask_classes,
+        device=device,
+        allow_missing=options.allow_missing,
+    )
+
+    def make(found: Sequence[DatasetResult]) -> list[ExtraTable]:
+        tables = published(found, options.published_tables) if options.published else []
+        for one, scores in zip(sets, found, strict=True):
+            if options.ceiling:
+                tables.append(ceilings(one, scores, options.ceiling))
+            if detection:
+                tables.append(detections(one, options.out, detection))
+            if segmentation:
+                tables.append(segmentations(one, options.out, segmentation))
+        return tables
+
+    return make
 
 
 def default_device() -> str:

@@ -165,6 +165,12 @@ def _mean(precision: Any) -> float | None:
     return float(np.mean(known)) if known.size else None
 
 
+def check_model(option: str, name: str) -> None:
+    """Raises InputError for what looks like a path and is none, before a Hub is asked for it."""
+    if (name.startswith((".", "/", "~")) or name.count("/") > 1) and not Path(name).expanduser().exists():
+        raise InputError(f"{option} {name}: no such folder; give a folder or a Hub id such as owner/model")
+
+
 def load_detector(
     name: str, names: Sequence[str] = MSRS_CLASSES, *, device: str = "cpu", threshold: float = 0.001
 ) -> Detector:
@@ -173,6 +179,7 @@ def load_detector(
     The detector's own label names are matched to ``names`` without regard to case. Raises InputError when it knows none
     of them or cannot be loaded, MissingPackage without transformers.
     """
+    check_model("--detector", name)
     if util.find_spec("transformers") is None:
         raise MissingPackage("a detector needs transformers: pip install 'fusioncli[downstream]'")
     import torch

@@ -9,6 +9,7 @@ from importlib import util
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.detection import check_model
 from fusion.methods import Pixels
 from pipeline.errors import InputError, MissingPackage
 
@@ -61,6 +62,7 @@ def load_segmenter(name: str, *, device: str = "cpu") -> Segmenter:
 
     Raises InputError when it cannot be loaded, MissingPackage without transformers.
     """
+    check_model("--segmenter", name)
     if util.find_spec("transformers") is None:
         raise MissingPackage("a segmenter needs transformers: pip install 'fusioncli[downstream]'")
     import torch

@@ -110,7 +110,8 @@ def latex_table(result: DatasetResult) -> str:
             for metric in result.metrics
         ]
         lines.append(rf"{latex_text(card.title)} & {' & '.join(cells)} \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+    notes = [rf"\par\footnotesize {latex_text(sentence)}" for sentence in gaps(result)]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}", ""])
 
 
 def csv_table(results: tuple[DatasetResult, ...]) -> str:

@@ -1,0 +1,157 @@
+"""``fusioncli bench`` with each of its extras, from the command line, on drawn pairs and with tiny random models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+STEMS = ("00001D", "00002N", "00003N")
+HEIGHT, WIDTH = 64, 80
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three drawn pairs laid out as the test split of MSRS, with boxes, masks, predictions and a rival's images."""
+    rng = np.random.default_rng(0)
+    home = tmp_path / "data" / "msrs" / "test"
+    boxes = home / "det_labels" / "fusion"
+    folders = home / "vi", home / "ir", boxes, *(tmp_path / name for name in ("rival", "found", "classes", "masks"))
+    for folder in folders:
+        folder.mkdir(parents=True)
+    for stem in STEMS:
+        small = rng.integers(0, 256, (8, 10, 3), dtype=np.uint8)
+        visible = Image.fromarray(small).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+        infrared = np.full((HEIGHT, WIDTH), 30, dtype=np.uint8)
+        infrared[16:48, 20:60] = 220
+        visible.save(home / "vi" / f"{stem}.png")
+        Image.fromarray(infrared).save(home / "ir" / f"{stem}.png")
+        Image.fromarray(np.maximum(np.asarray(visible.convert("L")), infrared)).save(tmp_path / "rival" / f"{stem}.png")
+        (boxes / f"{stem}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+        (tmp_path / "found" / f"{stem}.txt").write_text("0 0.5 0.5 0.5 0.5 0.9\n")
+        Image.fromarray((infrared > 100).astype(np.uint8)).save(tmp_path / "classes" / f"{stem}.png")
+        Image.fromarray((infrared > 250).astype(np.uint8)).save(tmp_path / "masks" / f"{stem}.png")
+    return tmp_path
+
+
+def bench(root: Path, *words: str | Path) -> Result:
+    import cli
+
+    shared = ("--dataset", "msrs", "--root", root / "data", "--out", root / "bench", "--device", "cpu", "--no-cost")
+    chosen = ("--method", f"rival={root / 'rival'}", "--metrics", "VIF,Qabf", "--json", root / "answer.json")
+    return CliRunner().invoke(cli.app, ["bench", *map(str, (*shared, *chosen, *words))])
+
+
+def tables(root: Path) -> dict[str, Any]:
+    return {table["title"].split(":")[0]: table for table in json.loads((root / "answer.json").read_text())["tables"]}
+
+
+def rows(table: dict[str, Any]) -> dict[str, list[str]]:
+    return {row[0]: row[1:] for row in table["rows"]}
+
+
+def test_published_rows_are_marked_and_name_their_convention(root: Path) -> None:
+    done = bench(root, "--published")
+    assert done.exit_code == 0, done.output
+    (title, table), *rest = tables(root).items()
+    assert not rest
+    assert "As published on msrs" in title and "convention likely dtpf" in title
+    assert "not measured here" in table["about"]
+    assert rows(table)["SuperFusion"][:2] == ["6.587", "0.813"]
+    page = (root / "bench" / "index.html").read_text()
+    assert "As published on msrs" in page and "6.587" in page
+    assert "As published on msrs" in done.stdout
+
+
+def test_the_ceiling_is_above_every_method(root: Path) -> None:
+    done = bench(root, "--ceiling", "2")
+    assert done.exit_code == 0, done.output
+    found = rows(tables(root)["How much of the reachable VIF + Qabf is reached"])
+    top = float(found.pop("optimised pixels")[0])
+    fusing = {name: float(cells[0]) for name, cells in found.items() if not name.endswith("alone")}
+    assert {"maximum", "rival", "guided filter"} <= fusing.keys()
+    assert top > fusing["maximum"]
+    assert found["maximum"][1].endswith("%")
+
+
+def test_detection_by_a_model_and_by_given_boxes(root: Path) -> None:
+    from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
+
+    config = YolosConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=[64, 80],
+        patch_size=16, num_detection_tokens=5, id2label={0: "person", 1: "car", 2: "tree"},
+    )  # fmt: skip
+    YolosForObjectDetection(config).save_pretrained(root / "yolos")
+    YolosImageProcessor(size={"height": 64, "width": 80}).save_pretrained(root / "yolos")
+    done = bench(root, "--detector", root / "yolos", "--predictions", f"theirs={root / 'found'}")
+    assert done.exit_code == 0, done.output
+    found = rows(tables(root)["Detection"])
+    assert found["theirs"][:2] == ["1.000", "1.000"]
+    assert {"visible alone", "infrared alone", "maximum", "rival"} <= found.keys()
+    assert all(0 <= float(cells[0]) <= 1 for cells in found.values())
+
+
+def test_segmentation_by_a_model_and_by_given_masks(root: Path) -> None:
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
+
+    config = SegformerConfig(
+        num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1], hidden_sizes=[8, 16], patch_sizes=[7, 3], strides=[4, 2],
+        num_attention_heads=[1, 2], mlp_ratios=[2, 2], decoder_hidden_size=16, num_labels=2,
+    )  # fmt: skip
+    SegformerForSemanticSegmentation(config).save_pretrained(root / "segformer")
+    SegformerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(root / "segformer")
+    words = ("--mask-labels", root / "classes", "--mask-classes", "road,person", "--masks", f"theirs={root / 'masks'}")
+    done = bench(root, "--segmenter", root / "segformer", *words)
+    assert done.exit_code == 0, done.output
+    found = rows(tables(root)["Segmentation"])
+    assert found["theirs"] == ["0.375", "0.750", "0.000"]  # nothing named a person: 3/4 of the picture is road, by luck
+    assert {"visible alone", "infrared alone", "maximum", "rival"} <= found.keys()
+
+
+def test_missing_images_are_counted_in_every_table(root: Path) -> None:
+    (root / "rival" / "00002N.png").unlink()
+    for folder in ("found", "masks"):
+        (root / folder / "00003N").with_suffix(".txt" if folder == "found" else ".png").unlink()
+    refused = bench(root)
+    assert "1 fused images are missing: 00002N" in str(refused.exception)
+    words = ("--allow-missing", "--ceiling", "1", "--predictions", f"theirs={root / 'found'}")
+    words = (*words, "--mask-labels", root / "classes", "--mask-classes", "road,person")
+    words = (*words, "--masks", f"theirs={root / 'masks'}", "--sheet", root / "sheet.png")
+    done = bench(root, *words)
+    assert done.exit_code == 0, done.output
+    assert "1 missing" in done.stdout
+    assert "1 of 3" in (root / "bench" / "table.md").read_text()
+    assert "1 of 3" in (root / "bench" / "table.tex").read_text()
+    page = (root / "bench" / "index.html").read_text()
+    assert "1 images missing" in page
+    for name in ("Detection", "Segmentation"):
+        assert "theirs: 1 of 3" in tables(root)[name]["about"]
+    assert rows(tables(root)["Detection"])["theirs"][0] == "1.000"
+    assert (root / "sheet-msrs-1.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--detector", "./nowhere"), "--detector ./nowhere: no such folder"),
+        (("--detector", "{root}/rival"), "not loadable as an object detector"),
+        (("--segmenter", "./nowhere"), "needs --mask-labels"),
+        (("--masks", "theirs=nowhere", "--mask-labels", "{root}/classes"), "--mask-classes"),
+        (("--predictions", "theirs=nowhere"), "nowhere"),
+        (("--predictions", "theirs"), "expected NAME=PATH"),
+        (("--boxes", "nowhere"), "--boxes nowhere"),
+        (("--ceiling", "1", "--metrics", "EN"), "--ceiling needs VIF and Qabf"),
+        (("--sheet", "sheet"), "ending in .png"),
+        (("--table", "3"), "fusioncli caption --dataset msrs"),
+    ],
+)
+def test_wrong_extras_are_one_sentence_before_any_work(root: Path, words: tuple[str, ...], expected: str) -> None:
+    done = bench(root, *(word.format(root=root) for word in words), "--stores", root / "stores")
+    assert expected in str(done.exception)
+    assert "\n" not in str(done.exception)
+    assert not (root / "bench").exists()
