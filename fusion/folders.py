@@ -1,4 +1,4 @@
-"""Fusing folders: pairs by stem, with decoding, fusing and encoding overlapped."""
+"""Fusing folders: pairs by stem, read ahead, and decoded, fused and encoded at the same time."""
 
 from __future__ import annotations
 
@@ -8,22 +8,37 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TextIO
 
-from fusion.inference import EIGHT_BIT_COLOUR, SUFFIXES, Fuser, Output, read_checked, save_fused
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.alignment import KINDS, STRICT, Fit, Fitted
+from fusion.inference import (
+    EIGHT_BIT_COLOUR,
+    SIXTEEN_BIT,
+    SUFFIXES,
+    TRANSFORM,
+    Fuser,
+    Output,
+    read_checked,
+    save_fused,
+    save_transform,
+)
 from pipeline.atomic import write_text
 from pipeline.errors import FusionError, InputError, TooManyFailures
-from pipeline.images import Picture
-from pipeline.pairs import Pair, pair_folders, shown
+from pipeline.pairs import Pair, pair_folders
 
 LOG = "fused.csv"
 FIELDS = ("stem", "status", "output", "inputs_sha256", "output_sha256", "error")
+LISTED = 50  # failed pairs named at the end; the log has all
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One line of the log. ``inputs_sha256`` covers both files, the weights and the output options."""
+    """One line of the log. ``inputs_sha256`` covers both files, the weights and the options."""
 
     stem: str
     status: str
@@ -33,7 +48,26 @@ class Entry:
     error: str
 
 
-Decoded = tuple[str, Picture, Picture] | Entry
+@dataclass(frozen=True, kw_only=True)
+class FolderOptions:
+    """How a folder is fused. ``jobs`` threads decode and as many encode; the network runs in the calling thread."""
+
+    output: Output = EIGHT_BIT_COLOUR
+    suffix: str = ".png"
+    jobs: int = 2
+    asked: Fit = STRICT
+
+    def __post_init__(self) -> None:
+        if SUFFIXES.get(self.suffix) is None:
+            known = ", ".join(name.lstrip(".") for name in SUFFIXES)
+            raise InputError(f"--format {self.suffix.lstrip('.')!r}: use one of {known}")
+        if self.output.sixteen_bit and SUFFIXES[self.suffix] not in SIXTEEN_BIT:
+            raise InputError(f"--format {self.suffix.lstrip('.')} holds no 16-bit images; use png or tiff")
+        if self.jobs < 1:
+            raise InputError(f"--jobs {self.jobs}: at least 1")
+
+
+Read = tuple[str, Fitted] | Entry
 
 
 def fuse_folders(
@@ -41,59 +75,68 @@ def fuse_folders(
     first: Path,
     second: Path,
     out: Path,
-    output: Output = EIGHT_BIT_COLOUR,
-    suffix: str = ".png",
-    jobs: int = 2,
+    options: FolderOptions | None = None,
     on_pair: Callable[[Entry], None] = lambda entry: None,
 ) -> list[Entry]:
     """Fuse every pair of two folders into ``out``/<stem><suffix> and log it in ``out``/fused.csv.
 
-    An output that the log knows, made of the same bytes by the same weights and unchanged since, is kept. A pair that
-    fails is logged and the others go on; then TooManyFailures says which. Raises PairingError for folders that do not
-    pair up, before anything is written.
+    An output that the log knows, made of the same bytes by the same weights and options and unchanged since, is kept. A
+    pair that fails is logged as such and the others go on. Raises PairingError for folders that do not pair up and
+    InputError for an output folder that cannot be one, before anything is written.
     """
-    if SUFFIXES.get(suffix) is None:
-        raise InputError(
-            f"--format {suffix.lstrip('.')!r}: use one of {', '.join(name.lstrip('.') for name in SUFFIXES)}"
-        )
+    options = options or FolderOptions()
     pairs = pair_folders(first, second)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: a file where the output folder was expected")
+    if out.resolve() in (first.resolve(), second.resolve()):
+        raise InputError(f"{out}: holds the images to be fused; give another folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     known = read_log(out / LOG)
-    settings = f"{fuser.identity} {fuser.tile} {asdict(output)} {suffix}"
+    settings = f"{fuser.identity} {fuser.tile} {asdict(options.output)} {options.suffix} {asdict(options.asked)}"
+    write_log(out / LOG, known)
     entries: list[Entry] = []
-    with ThreadPoolExecutor(max(1, jobs)) as readers, ThreadPoolExecutor(max(1, jobs)) as writers:
+    with (
+        (out / LOG).open("a", newline="", encoding="utf-8") as log,
+        ThreadPoolExecutor(options.jobs) as readers,
+        ThreadPoolExecutor(options.jobs) as writers,
+    ):
         saving: deque[Future[Entry]] = deque()
 
         def collect(limit: int) -> None:
             while len(saving) > limit:
                 entry = saving.popleft().result()
                 entries.append(entry)
+                append_log(log, entry)
                 on_pair(entry)
 
-        try:
-            for pair, decoded in _decoded(readers, pairs, out, suffix, settings, known, 2 * jobs + 1):
-                saving.append(writers.submit(_finish, fuser, pair, decoded, out / f"{pair.stem}{suffix}", output))
-                collect(2 * jobs)
-            collect(0)
-        finally:
-            write_log(out / LOG, {**known, **{entry.stem: entry for entry in entries}})
-    failed = [f"{entry.stem} ({entry.error})" for entry in entries if entry.status == "failed"]
-    if failed:
-        raise TooManyFailures(f"{len(failed)} of {len(pairs)} pairs failed: {shown(failed)}; the others are in {out}")
+        for pair, read in _ahead(readers, pairs, out, options, settings, known):
+            saving.append(_fuse(fuser, pair, read, out, options, writers))
+            collect(2 * options.jobs)
+        collect(0)
+    write_log(out / LOG, {**known, **{entry.stem: entry for entry in entries}})
     return entries
 
 
+def check_entries(entries: Sequence[Entry], out: Path) -> None:
+    """Raises TooManyFailures naming the pairs that failed and why."""
+    failed = [f"\n  {entry.stem}: {entry.error}" for entry in entries if entry.status == "failed"]
+    if failed:
+        more = f"\n  … and {len(failed) - LISTED} more" if len(failed) > LISTED else ""
+        raise TooManyFailures(
+            f"{len(failed)} of {len(entries)} pairs failed; the others are in {out}, all are in {out / LOG}:"
+            f"{''.join(failed[:LISTED])}{more}"
+        )
+
+
 def read_log(path: Path) -> dict[str, Entry]:
-    """The log by stem; empty when there is none or it is not one."""
+    """The log by stem, without lines cut short by an interruption; empty when there is none or it is not one."""
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
         if tuple(rows.fieldnames or ()) != FIELDS:
             return {}
-        return {row["stem"]: Entry(**row) for row in rows}
+        return {row["stem"]: Entry(**row) for row in rows if set(row) == set(FIELDS) and None not in row.values()}
 
 
 def write_log(path: Path, entries: dict[str, Entry]) -> None:
@@ -105,20 +148,26 @@ def write_log(path: Path, entries: dict[str, Entry]) -> None:
     write_text(path, buffer.getvalue())
 
 
-def _decoded(
+def append_log(log: TextIO, entry: Entry) -> None:
+    """Add one line at once, so that a run that is killed knows what it had done."""
+    csv.DictWriter(log, FIELDS).writerow(asdict(entry))
+    log.flush()
+
+
+def _ahead(
     pool: ThreadPoolExecutor,
     pairs: Sequence[Pair],
     out: Path,
-    suffix: str,
+    options: FolderOptions,
     settings: str,
     known: dict[str, Entry],
-    ahead: int,
-) -> Iterator[tuple[Pair, Decoded]]:
-    """Decode at most ``ahead`` pairs before they are needed, in order."""
-    waiting: deque[tuple[Pair, Future[Decoded]]] = deque()
+) -> Iterator[tuple[Pair, Read]]:
+    """The pairs in order, a few of them decoded before they are needed."""
+    waiting: deque[tuple[Pair, Future[Read]]] = deque()
     for pair in pairs:
-        waiting.append((pair, pool.submit(_decode, pair, out / f"{pair.stem}{suffix}", settings, known.get(pair.stem))))
-        if len(waiting) > ahead:
+        target = out / f"{pair.stem}{options.suffix}"
+        waiting.append((pair, pool.submit(_read, pair, target, settings, options.asked, known.get(pair.stem))))
+        if len(waiting) > 2 * options.jobs:
             done, future = waiting.popleft()
             yield done, future.result()
     while waiting:
@@ -126,33 +175,47 @@ def _decoded(
         yield done, future.result()
 
 
-def _decode(pair: Pair, target: Path, settings: str, known: Entry | None) -> Decoded:
-    digest = ""
+def _read(pair: Pair, target: Path, settings: str, asked: Fit, known: Entry | None) -> Read:
+    entry = Entry(stem=pair.stem, status="failed", output="", inputs_sha256="", output_sha256="", error="")
     try:
         content = pair.first.read_bytes() + b"\0" + pair.second.read_bytes()
         digest = hashlib.sha256(settings.encode() + b"\0" + content).hexdigest()
-        if known and known.status == "ok" and known.inputs_sha256 == digest and _sha256(target) == known.output_sha256:
+        entry = replace(entry, inputs_sha256=digest)
+        if known and known.status == "ok" and known.inputs_sha256 == digest and _unchanged(target, known, asked):
             return known
-        return (digest, *read_checked(pair.first, pair.second))
+        return digest, read_checked(pair.first, pair.second, asked)
+    except (FusionError, OSError) as error:
+        return replace(entry, error=str(error))
+
+
+def _unchanged(target: Path, known: Entry, asked: Fit) -> bool:
+    described = asked.align not in KINDS or target.with_name(f"{target.stem}{TRANSFORM}").is_file()
+    return described and _sha256(target) == known.output_sha256
+
+
+def _fuse(
+    fuser: Fuser, pair: Pair, read: Read, out: Path, options: FolderOptions, writers: ThreadPoolExecutor
+) -> Future[Entry]:
+    """Fuse here and hand the result to a thread that encodes it."""
+    if isinstance(read, Entry):
+        return writers.submit(lambda: read)
+    digest, fitted = read
+    entry = Entry(stem=pair.stem, status="failed", output="", inputs_sha256=digest, output_sha256="", error="")
+    try:
+        fused = fuser.fuse_pictures(fitted.visible, fitted.infrared)
     except FusionError as error:
-        return Entry(
-            stem=pair.stem, status="failed", output="", inputs_sha256=digest, output_sha256="", error=str(error)
-        )
+        failed = replace(entry, error=str(error))
+        return writers.submit(lambda: failed)
+    return writers.submit(_write, entry, fused, fitted, out / f"{pair.stem}{options.suffix}", options.output)
 
 
-def _finish(fuser: Fuser, pair: Pair, decoded: Decoded, target: Path, output: Output) -> Entry:
-    if isinstance(decoded, Entry):
-        return decoded
-    digest, visible, infrared = decoded
-    save_fused(target, fuser.fuse_pictures(visible, infrared), visible, output)
-    return Entry(
-        stem=pair.stem,
-        status="ok",
-        output=target.name,
-        inputs_sha256=digest,
-        output_sha256=_sha256(target),
-        error="",
-    )
+def _write(entry: Entry, fused: NDArray[np.float32], fitted: Fitted, target: Path, output: Output) -> Entry:
+    try:
+        save_fused(target, fused, fitted.visible, output)
+        save_transform(target, fitted.transform)
+        return replace(entry, status="ok", output=target.name, output_sha256=_sha256(target))
+    except OSError as error:
+        return replace(entry, error=f"{target}: {error.strerror or error}")
 
 
 def _sha256(path: Path) -> str:

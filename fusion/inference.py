@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from fusion.alignment import SMALLEST, STRICT, Fit, Fitted, fit
 from fusion.engines import open_export
 from fusion.hub import HubWeights, Revision
 from fusion.tiling import run
 from fusion.weights import Weights, load_weights
-from pipeline.atomic import atomic_path
+from pipeline.atomic import atomic_path, write_text
 from pipeline.errors import ImageError, InputError, PairingError
 from pipeline.images import Picture, read_image
 
@@ -32,6 +34,7 @@ SUFFIXES = {
     ".bmp": "BMP",
 }
 WITH_ALPHA = frozenset({"PNG", "WEBP", "TIFF"})
+TRANSFORM = ".transform.json"
 SIXTEEN_BIT = frozenset({"PNG", "TIFF"})
 ENCODING: dict[str, dict[str, Any]] = {
     "PNG": {"compress_level": 1},  # a fifth of the default's time for a tenth more bytes
@@ -147,30 +150,39 @@ class Fuser(HubWeights):
         return array[0] if single else array
 
 
-def fuse_file(fuser: Fuser, first: Path, second: Path, out: Path, output: Output = EIGHT_BIT_COLOUR) -> None:
-    """Fuse two image files into ``out``, whose suffix chooses the format.
+def fuse_file(
+    fuser: Fuser, first: Path, second: Path, out: Path, output: Output = EIGHT_BIT_COLOUR, asked: Fit = STRICT
+) -> None:
+    """Fuse two image files into ``out``, whose suffix chooses the format; a transform that was estimated goes beside it.
 
     Raises ImageError and PairingError for the inputs, InputError for an output that cannot be written as asked.
     """
     check_output(out, output)
-    visible, infrared = read_checked(first, second)
-    save_fused(out, fuser.fuse_pictures(visible, infrared), visible, output)
+    pair = read_checked(first, second, asked)
+    save_fused(out, fuser.fuse_pictures(pair.visible, pair.infrared), pair.visible, output)
+    save_transform(out, pair.transform)
 
 
-def read_checked(first: Path, second: Path) -> tuple[Picture, Picture]:
-    """Decode a pair for fusing. Raises ImageError, or PairingError: sizes differ, modalities swapped, under 8 pixels."""
+def read_checked(first: Path, second: Path, asked: Fit = STRICT) -> Fitted:
+    """Decode a pair for fusing and fit it. Raises ImageError, or PairingError: modalities swapped, sizes, misaligned."""
     visible, infrared = read_image(first), read_image(second)
     if not infrared.is_grey():
         swapped = " (the first is grey: are the two swapped?)" if visible.is_grey() else ""
         raise PairingError(f"{second}: a colour image where the infrared or MRI image was expected{swapped}")
-    if visible.size != infrared.size:
-        raise PairingError(
-            f"{first} is {visible.size[1]} x {visible.size[0]} pixels, {second} is {infrared.size[1]} x "
-            f"{infrared.size[0]}: fusion needs aligned images of one size"
-        )
-    if min(visible.size) < 8:
-        raise ImageError(f"{first}: {visible.size[1]} x {visible.size[0]} pixels; fusion needs at least 8 a side")
-    return visible, infrared
+    for path, picture in ((first, visible), (second, infrared)):
+        if min(picture.size) < SMALLEST:
+            size = f"{picture.size[1]} x {picture.size[0]}"
+            raise ImageError(f"{path}: {size} pixels; fusion needs at least {SMALLEST} a side")
+    return fit(visible, infrared, (str(first), str(second)), asked)
+
+
+def save_transform(out: Path, transform: dict[str, Any] | None) -> None:
+    """Write <out>.transform.json beside a fused image; one of an earlier run is taken away where there is none now."""
+    path = out.with_name(f"{out.stem}{TRANSFORM}")
+    if transform is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_text(path, json.dumps(transform, indent=2, ensure_ascii=False) + "\n")
 
 
 def check_output(out: Path, output: Output) -> None:

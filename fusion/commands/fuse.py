@@ -18,6 +18,15 @@ def fuse(
     sixteen_bit: Annotated[bool, typer.Option("--sixteen-bit", help="Write 16-bit grey (PNG, TIFF).")] = False,
     format: Annotated[str, typer.Option(help="For folders: png, jpg, webp, tiff or bmp.")] = "png",
     jobs: Annotated[int, typer.Option(help="For folders: threads that decode, and as many that encode.")] = 2,
+    align: Annotated[
+        str | None,
+        typer.Option(
+            help="Move the infrared image: shift, affine or homography; none fuses misaligned pairs as they are."
+        ),
+    ] = None,
+    resize: Annotated[
+        bool, typer.Option("--resize", help="Scale the infrared image to the visible one's size.")
+    ] = False,
     engine: Annotated[
         str, typer.Option(help="torch; or onnx, openvino, torchscript with --weights a folder made by `export`.")
     ] = "torch",
@@ -29,8 +38,9 @@ def fuse(
     """
     import torch
 
+    from fusion.alignment import Fit
     from fusion.default_weights import default_weights
-    from fusion.folders import Entry, fuse_folders
+    from fusion.folders import Entry, FolderOptions, check_entries, fuse_folders
     from fusion.inference import Fuser, Output, check_output, fuse_file
     from pipeline.console import note, progress
     from pipeline.errors import InputError
@@ -38,7 +48,8 @@ def fuse(
 
     if visible.is_dir() != infrared.is_dir() and visible.exists() and infrared.exists():
         raise InputError(f"{visible} and {infrared}: give two files or two folders")
-    output = Output(grey=grey, sixteen_bit=sixteen_bit)
+    output, asked = Output(grey=grey, sixteen_bit=sixteen_bit), Fit(align=align, resize=resize)
+    options = FolderOptions(output=output, suffix=f".{format.lower()}", jobs=jobs, asked=asked)
     if not visible.is_dir():
         check_output(out, output)
     if weights is None:
@@ -48,7 +59,7 @@ def fuse(
         note(f"weights: {weights} ({reason})")
     fuser = Fuser.from_pretrained(weights, device=device, tile=tile, engine=engine)
     if not visible.is_dir():
-        fuse_file(fuser, visible, infrared, out, output)
+        fuse_file(fuser, visible, infrared, out, output, asked)
         note(f"wrote {out}")
         return
     with progress() as bar:
@@ -57,5 +68,6 @@ def fuse(
         def on_pair(_: Entry) -> None:
             bar.advance(task)
 
-        entries = fuse_folders(fuser, visible, infrared, out, output, f".{format.lower()}", jobs, on_pair)
+        entries = fuse_folders(fuser, visible, infrared, out, options, on_pair)
+    check_entries(entries, out)
     note(f"wrote {len(entries)} fused images to {out}")
