@@ -18,7 +18,7 @@ $(VENV)/core.stamp: pyproject.toml constraints.txt
 
 $(VENV)/dev.stamp: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python $(PIP) -e ".[dev,clip,transformers,server,ray,export,video]"
+	$(BIN)/python $(PIP) -e ".[dev,clip,transformers,server,ray,export,video,demo]"
 	@touch $@ $(VENV)/core.stamp
 
 $(VLLM)/stamp: constraints.txt
@@ -44,7 +44,7 @@ test-vllm: $(VLLM)/stamp ## the tests against a real vLLM on the CPU, in an envi
 	PYTHONPATH=tests/torchvision_shim $(VLLM)/bin/python -m pytest -m vllm --timeout 600 tests/pipeline/test_vllm.py
 
 test-browser: $(VENV)/dev.stamp ## the pages in a real headless Chromium
-	$(BIN)/pytest -m browser
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m browser -rs
 
 bench-nets: $(VENV)/dev.stamp ## networks: parameters, FLOPs, latency, peak memory against the straightforward version
 	$(BIN)/python tests/benchmarks/bench_nets.py
