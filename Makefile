@@ -6,7 +6,7 @@ VLLM := .venv-vllm
 PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-slow test-vllm test-browser lint dist clean bench-nets bench-train bench-caption bench-metrics
+.PHONY: help install quickstart test test-slow test-vllm test-browser reproduce-smoke lint dist clean bench-nets bench-train bench-caption bench-metrics
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -35,7 +35,7 @@ quickstart: $(VENV)/core.stamp ## the whole line on drawn pairs: captions to a t
 	$(BIN)/fusioncli quickstart
 
 test: $(VENV)/dev.stamp ## the test suite (under 8 minutes on 2 cores)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not slow and not vllm and not browser"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not slow and not vllm and not browser and not reproduce"
 
 test-slow: $(VENV)/dev.stamp ## the long tests: kill and resume, two processes, whole data sets
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "slow and not vllm and not browser" --timeout 900
@@ -45,6 +45,9 @@ test-vllm: $(VLLM)/stamp ## the tests against a real vLLM on the CPU, in an envi
 
 test-browser: $(VENV)/dev.stamp ## the pages in a real headless Chromium
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m browser -rs
+
+reproduce-smoke: $(VENV)/dev.stamp ## train edge for some minutes from its recipe; its scores must land in the stated band
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m reproduce -s tests/test_reproduce.py
 
 bench-nets: $(VENV)/dev.stamp ## networks: parameters, FLOPs, latency, peak memory against the straightforward version
 	$(BIN)/python tests/benchmarks/bench_nets.py

@@ -1,8 +1,8 @@
 """The edge students: small convolutional networks of this project that fuse the luma and keep the visible colours.
 
-Two luma planes are folded to half resolution and read at one half, one quarter and one eighth of the size by plain
-3×3 convolutions with residuals (a small U-Net: strided convolutions down, 1×1 and pixel-shuffle up). Two maps come
-out at full resolution: a blend weight ``w`` and a residual ``r``, and
+Two luma planes are folded to half resolution and read at one half of the size, and where the configuration says so at
+one quarter and one eighth, by plain 3×3 convolutions with residuals (a small U-Net: strided convolutions down, 1×1 and
+pixel-shuffle up). Two maps come out at full resolution: a blend weight ``w`` and a residual ``r``, and
 
     fused luma = Y + (1 − w)·(I − Y) + r,      w = σ(SHARPNESS·a + PRIOR·(Y − I)),      r = REACH·b
 
@@ -39,11 +39,11 @@ class EdgeConfig:
     """
 
     half_width: int = 16
-    half_depth: int = 0
+    half_depth: int = 4
     quarter_width: int = 32
     quarter_depth: int = 2
-    eighth_width: int = 48
-    eighth_depth: int = 1
+    eighth_width: int = 0
+    eighth_depth: int = 0
     text_width: int | None = None
 
     @property
@@ -53,7 +53,7 @@ class EdgeConfig:
 
 
 EDGE = EdgeConfig()
-NANO = EdgeConfig(half_width=8, half_depth=0, quarter_width=16, quarter_depth=1, eighth_width=0, eighth_depth=0)
+NANO = EdgeConfig(half_width=12, half_depth=2, quarter_width=0, quarter_depth=0)
 # A text-guided teacher of the same design that two CPU cores can train.
 EDGE_TEACHER = EdgeConfig(
     half_width=24, half_depth=2, quarter_width=48, quarter_depth=4, eighth_width=96, eighth_depth=4, text_width=512

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from fusion.cost import count_gflops
-from fusion.edge import EDGE, NANO, PRIOR, SHARPNESS, EdgeConfig, EdgeNetwork, _fold, _unfold, to_luma
+from fusion.edge import EDGE, EDGE_TEACHER, NANO, PRIOR, SHARPNESS, EdgeConfig, EdgeNetwork, _fold, _unfold, to_luma
 from pipeline.errors import WeightsError
 
 BUDGETS = {"edge": (EDGE, 100_000, 4.0), "nano": (NANO, 10_000, 1.0)}
@@ -129,7 +130,7 @@ def test_the_guided_network_answers_to_its_text() -> None:
 
 
 def test_every_resolution_of_the_guided_network_learns_from_the_text() -> None:
-    network = EdgeNetwork(EdgeConfig(text_width=4))
+    network = EdgeNetwork(replace(EDGE_TEACHER, text_width=4))
     torch.nn.init.normal_(network.head.weight, std=0.05)
     network(torch.rand(1, 3, 16, 16), torch.rand(1, 1, 16, 16), torch.randn(1, 4)).square().sum().backward()
     conditions = {name: p for name, p in network.named_parameters() if name.endswith("condition.layers.0.weight")}
