@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
+DOCS := .venv-docs
 PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-slow test-vllm test-browser reproduce-smoke lint dist clean bench-nets bench-train bench-caption bench-metrics
+.PHONY: help install quickstart test test-slow test-vllm test-browser reproduce-smoke lint docs dist clean bench-nets bench-train bench-caption bench-metrics
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -27,6 +28,11 @@ $(VLLM)/stamp: constraints.txt
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
 	$(VLLM)/bin/python $(PIP) --no-deps -e .
 	$(VLLM)/bin/python $(PIP) typer rich pyyaml fsspec pyarrow webdataset safetensors
+	@touch $@
+
+$(DOCS)/stamp: pyproject.toml constraints.txt
+	@test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python $(PIP) mkdocs-material "mkdocstrings[python]"
 	@touch $@
 
 install: $(VENV)/dev.stamp ## make .venv with everything the tests need
@@ -66,8 +72,11 @@ lint: $(VENV)/dev.stamp ## ruff and strict mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(DOCS)/stamp ## the documentation site into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet -f docs/mkdocs.yml
+
 dist: $(VENV)/dev.stamp ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build --outdir dist .
 
 clean: ## remove environments, builds and caches (never stores/ or runs/)
-	rm -rf $(VENV) $(VLLM) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VLLM) $(DOCS) site build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

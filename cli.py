@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from fusion.commands.bench import bench
+from fusion.commands.demo import demo
 from fusion.commands.doctor import doctor
 from fusion.commands.export import export
 from fusion.commands.fuse import fuse
@@ -22,6 +23,7 @@ from fusion.commands.text_study import text_study
 from fusion.commands.train import distill, train_teacher
 from pipeline.commands.caption import caption
 from pipeline.commands.data import data
+from pipeline.commands.help import show_help
 from pipeline.commands.store import store_app
 
 app = typer.Typer(
@@ -55,9 +57,11 @@ app.command()(text_study)
 app.command()(nets)
 app.command()(fuse)
 app.command()(export)
+app.command()(demo)
 app.command()(train_teacher)
 app.command()(distill)
 app.command()(score)
+app.command("help")(show_help)
 
 
 def main() -> None:

@@ -1,0 +1,93 @@
+"""Putting the page up: what it offers is gathered from names and folders, then served until interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusion.default_weights import default_weights
+from fusion.weights import CONFIG, find_weights, shipped_names
+from pipeline.errors import InputError, MissingPackage
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """What the command line asked for; empty parts are filled from what lies around (runs/, stores/, bench/)."""
+
+    weights: Sequence[str] = ()
+    samples: tuple[Path, Path] | None = None
+    stores: Sequence[str] = ()
+    reports: Sequence[Path] = ()
+    host: str = "127.0.0.1"
+    port: int = 7860
+    limit_mib: int = 32
+
+
+def serve(offer: Offer) -> None:
+    """Serve the page until interrupted. Raises InputError (port taken, no such file), WeightsError, StoreError."""
+    try:
+        import uvicorn
+
+        from fusion.demo.app import LOCAL, DemoOptions, build_app
+    except ImportError as error:
+        raise MissingPackage("the demo needs starlette and uvicorn: pip install 'fusioncli[demo]'") from error
+    from fusion.demo.samples import list_samples
+    from fusion.demo.shelf import Shelf
+    from pipeline.console import note
+
+    _check_port(offer.host, offer.port)
+    options = DemoOptions(
+        weights=choose_weights(offer.weights),
+        samples=list_samples(offer.samples),
+        stores=offer.stores or [str(path.parent) for path in sorted(Path("stores").glob("*/store.json"))],
+        reports=choose_reports(offer.reports),
+        hosts=LOCAL if offer.host in LOOPBACK else ("*",),
+        limit_mib=offer.limit_mib,
+    )
+    shelf = Shelf()
+    try:
+        app = build_app(options, shelf)
+        note(f"open http://{'localhost' if offer.host in LOOPBACK else offer.host}:{offer.port} (Ctrl-C ends it)")
+        if offer.host not in LOOPBACK:
+            note(f"{offer.host}: whoever reaches this machine's port {offer.port} can use the page; there is no login")
+        uvicorn.run(app, host=offer.host, port=offer.port, log_level="warning", access_log=False, server_header=False)
+    finally:
+        shelf.close()
+
+
+def choose_weights(named: Sequence[str]) -> dict[str, str]:
+    """The named weights, or the shipped ones and every run in runs/; the default first. Raises WeightsError."""
+    if named:
+        for name in named:
+            if Path(name).exists():  # an id on the Hub is fetched when it is chosen
+                find_weights(name)
+        return {name: name for name in named}
+    found = [*shipped_names(), *(str(path.parent) for path in sorted(Path("runs").glob(f"*/{CONFIG}")))]
+    first, _ = default_weights()
+    return {name: name for name in sorted(found, key=lambda name: name != first)}
+
+
+def choose_reports(named: Sequence[Path]) -> dict[str, Path]:
+    """HTML files by title: those named (a file, or a folder with index.html), else bench/ and quickstart/ if there."""
+    pages = [path / "index.html" if path.is_dir() else path for path in named]
+    for page in pages:
+        if not page.is_file():
+            raise InputError(f"{page}: no such file; give the folder that `fusioncli bench --out` wrote")
+        if page.suffix != ".html":
+            raise InputError(f"{page}: not a benchmark's page; expected an .html file")
+    around = [path for path in (Path("bench/index.html"), Path("quickstart/index.html")) if path.is_file()]
+    return {str(page.parent): page.resolve() for page in pages or around}
+
+
+def _check_port(host: str, port: int) -> None:
+    import socket
+
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        raise InputError(f"{host}:{port}: cannot be served from ({error.strerror}); choose another --port") from error

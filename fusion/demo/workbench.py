@@ -1,0 +1,146 @@
+"""What the page does with two images: decode, fuse with the chosen weights and engine, score, keep the result."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fusion.demo.shelf import Item, Shelf
+from fusion.engines import ENGINES
+from fusion.export import export_network
+from fusion.inference import ENCODING, SUFFIXES, Fuser, read_checked, save_fused
+from fusion.score import Scores, score
+from pipeline.errors import FusionError, ImageError, InputError
+from pipeline.images import Picture, probe_image, read_image
+
+MAX_PIXELS = 40_000_000  # of one image: what a laptop fuses without tiles
+METRICS = ("VIF", "Qabf", "SSIM", "EN", "SF", "AG")
+LOADED = 4  # networks kept in memory
+TILES = (0, 256, 512, 1024)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which network fuses, by which engine, in tiles of how many pixels (0: whole)."""
+
+    weights: str
+    engine: str = "torch"
+    tile: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fused:
+    """A fused image on the shelf: its size in pixels, milliseconds of fusing alone, scores."""
+
+    item: Item
+    height: int
+    width: int
+    milliseconds: float
+    scores: Scores
+
+
+class Workbench:
+    """Fuses one pair at a time: two at once would only take the cores from each other.
+
+    ``weights`` maps the names that may be chosen to what ``load_weights`` takes: nothing else is ever loaded.
+    """
+
+    def __init__(self, shelf: Shelf, weights: Mapping[str, str]) -> None:
+        self.shelf = shelf
+        self.weights = dict(weights)
+        self._fusers: OrderedDict[Choice, Fuser] = OrderedDict()
+        self._busy = threading.Lock()
+
+    def check_image(self, item: Item) -> tuple[int, int]:
+        """Height and width of an uploaded image, decoded once. Raises ImageError in the words of its name."""
+        content = item.path.read_bytes()
+        info = probe_image(content, name=item.name)
+        if info.height * info.width > MAX_PIXELS:
+            raise ImageError(
+                f"{item.name}: {info.width} x {info.height} pixels; this page takes {MAX_PIXELS // 1_000_000} million, "
+                "`fusioncli fuse --tile 512` takes more"
+            )
+        read_image(content, name=item.name)
+        return info.height, info.width
+
+    def preview(self, item: Item) -> Item:
+        """The image as an 8-bit PNG that every browser shows."""
+        shown = item.path.with_name(f"{item.token}.shown.png")
+        if not shown.is_file():
+            picture = read_image(item.path)
+            save_fused(shown, picture.as_rgb(), picture)
+        return Item(token=item.token, name=f"{Path(item.name).stem}.png", path=shown)
+
+    def fuse(self, first: Item, second: Item, choice: Choice) -> Fused:
+        """Fuse two uploaded images. Raises FusionError in the words of the files' names."""
+        try:
+            fitted = read_checked(first.path, second.path)
+        except FusionError as error:
+            raise type(error)(_in_their_names(str(error), first, second)) from error
+        visible, infrared = fitted.visible, fitted.infrared
+        with self._busy:
+            fuser = self._fuser(choice)
+            began = time.perf_counter()
+            picture = fuser.fuse_pictures(visible, infrared)
+            milliseconds = 1000 * (time.perf_counter() - began)
+        item = self.shelf.place(f"{Path(first.name).stem}-fused.png")
+        save_fused(item.path, picture, visible)
+        fused = np.rint(picture * 255).astype(np.uint8)
+        scores = score(_bytes(visible), _bytes(infrared), fused, names=METRICS)
+        height, width = visible.size
+        return Fused(item=item, height=height, width=width, milliseconds=milliseconds, scores=scores)
+
+    def download(self, item: Item, suffix: str) -> Path:
+        """A fused image in another format. Raises InputError for one that is not offered."""
+        kind = SUFFIXES.get(suffix)
+        if kind is None:
+            raise InputError(f"no format {suffix!r}; there are {', '.join(SUFFIXES)}")
+        path = item.path.with_suffix(suffix)
+        if not path.is_file():
+            with Image.open(item.path) as image:
+                plain = image.convert("RGB") if kind == "JPEG" and image.mode != "L" else image
+                plain.save(path, format=kind, **ENCODING.get(kind, {}))
+        return path
+
+    def _fuser(self, choice: Choice) -> Fuser:
+        if choice.weights not in self.weights:
+            raise InputError(f"no weights {choice.weights!r}; there are {', '.join(self.weights)}")
+        if choice.engine not in ("torch", *ENGINES):
+            raise InputError(f"no engine {choice.engine!r}; there are torch, {', '.join(ENGINES)}")
+        if choice.tile not in TILES:
+            raise InputError(f"no tile of {choice.tile!r} pixels; there are {', '.join(map(str, TILES))}")
+        if choice not in self._fusers:
+            self._fusers[choice] = self._load(choice)
+            if len(self._fusers) > LOADED:
+                self._fusers.popitem(last=False)
+        self._fusers.move_to_end(choice)
+        return self._fusers[choice]
+
+    def _load(self, choice: Choice) -> Fuser:
+        source = self.weights[choice.weights]
+        if choice.engine == "torch":
+            return Fuser.from_pretrained(source, tile=choice.tile or None)
+        exported = self.shelf.folder / "exported" / f"{list(self.weights).index(choice.weights)}-{choice.engine}"
+        if not (exported / "export.json").is_file():
+            export_network(source, choice.engine, exported)
+        return Fuser.from_pretrained(exported, engine=choice.engine, tile=choice.tile or None)
+
+
+def _bytes(picture: Picture) -> NDArray[np.uint8]:
+    unit = picture.as_grey() if picture.pixels.ndim == 2 else picture.as_rgb()
+    return np.rint(unit * 255).astype(np.uint8)
+
+
+def _in_their_names(message: str, *items: Item) -> str:
+    """A message about files on the shelf, with the names that people gave them."""
+    for item in items:
+        message = message.replace(str(item.path), item.name)
+    return message

@@ -1,0 +1,188 @@
+"""What every command has in common: --json beside tables, --quiet, NO_COLOR, exit codes, completion, help topics."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import REPOSITORY, Run
+from test_package import every_command
+from typer.testing import CliRunner
+
+import cli
+from pipeline import errors
+
+TOPICS = {item.name.removesuffix(".txt"): item.read_text() for item in (files("pipeline") / "topics").iterdir()}
+COLOUR = re.compile(rb"\x1b\[(?:[0-9]+;)*(?:3[0-8]|9[0-7])m")
+
+
+def name(value: object) -> str:
+    return " ".join(value) if isinstance(value, tuple) else ""
+
+
+def options(command: Any) -> set[str]:
+    return {option for parameter in command.params for option in parameter.opts}
+
+
+@pytest.mark.parametrize(("words", "command"), every_command(), ids=name)
+def test_every_command_that_prints_a_table_has_json(words: tuple[str, ...], command: Any) -> None:
+    source = inspect.getsource(inspect.unwrap(command.callback))
+    prints = re.search(r"\bshow_(table|summary)\(|\banswers\(\)\.print\(", source)
+    if prints:
+        assert "--json" in options(command), f"{name(words)} prints an answer that no script can read"
+
+
+@pytest.mark.parametrize(("words", "command"), every_command(), ids=name)
+def test_every_option_says_what_it_is_for(words: tuple[str, ...], command: Any) -> None:
+    for parameter in command.params:
+        if parameter.name not in ("help",) and parameter.param_type_name == "option":
+            assert parameter.help, f"{name(words)}: {parameter.opts[0]} has no help"
+
+
+@pytest.mark.parametrize(("words", "command"), every_command(), ids=name)
+def test_every_command_takes_quiet_and_shows_its_help(words: tuple[str, ...], command: object) -> None:
+    done = CliRunner().invoke(cli.app, ["--quiet", *words, "--help"])
+    assert done.exit_code == 0
+    assert done.stdout.startswith("Usage:")
+
+
+@pytest.mark.parametrize(("words", "command"), every_command(), ids=name)
+def test_an_unknown_option_of_any_command_is_wrong_usage(words: tuple[str, ...], command: object) -> None:
+    done = CliRunner().invoke(cli.app, [*words, "--no-such-option"])
+    assert done.exit_code == 2
+    assert "no-such-option" in done.stderr.replace("\n", " ")
+
+
+def test_json_is_the_only_thing_on_standard_output(tmp_path: Path) -> None:
+    runs = (
+        ["data", "list"],
+        ["data", "synth", str(tmp_path / "drawn"), "--pairs", "2", "--height", "48", "--width", "64"],
+    )
+    for words in runs:
+        done = CliRunner().invoke(cli.app, ["--quiet", *words, "--json", "-"])
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)
+        assert done.stderr == ""
+
+
+def in_a_terminal(arguments: list[str], cwd: Path, **environment: str) -> bytes:
+    """What the command shows when standard output and error are a terminal."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR")}
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cli", *arguments],
+        cwd=cwd,
+        env={**kept, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm-256color", **environment},
+        stdout=follower,
+        stderr=follower,
+    )
+    os.close(follower)
+    shown = b""
+    try:
+        while chunk := os.read(leader, 65536):
+            shown += chunk
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    os.close(leader)
+    assert process.wait(60) == 0
+    return shown
+
+
+def test_colours_and_progress_end_where_they_are_not_wanted(tmp_path: Path) -> None:
+    draw = ["data", "synth", "--pairs", "1", "--height", "48", "--width", "64"]
+    assert COLOUR.search(in_a_terminal([*draw, "one"], tmp_path))
+    plain = in_a_terminal([*draw, "two"], tmp_path, NO_COLOR="1")
+    assert not COLOUR.search(plain) and b"drawing" in plain
+    quiet = in_a_terminal(["--quiet", *draw, "three"], tmp_path)
+    assert b"drawing" not in quiet and b"next:" not in quiet and b"1 pairs" in quiet
+
+
+@pytest.mark.parametrize(
+    ("shell", "words", "expected"),
+    [
+        ("bash", "fusioncli tr", "train-teacher"),
+        ("bash", "fusioncli store v", "verify"),
+        ("bash", "fusioncli fuse --wei", "--weights"),
+        ("zsh", "fusioncli dist", "distill"),
+        ("fish", "fusioncli be", "bench"),
+    ],
+)
+def test_the_shell_finishes_words(shell: str, words: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", words)
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    monkeypatch.setenv("_FUSIONCLI_COMPLETE", f"complete_{shell}")
+    done = CliRunner().invoke(cli.app, [], prog_name="fusioncli")
+    assert expected in done.stdout
+
+
+@pytest.mark.parametrize("topic", sorted(TOPICS))
+def test_a_topic_is_like_a_page_of_a_manual(topic: str) -> None:
+    lines = TOPICS[topic].splitlines()
+    assert lines[0].isupper() and lines[1] == "" and lines[2].endswith((".", "PowerShell."))
+    assert max(map(len, lines)) <= 120
+    done = CliRunner().invoke(cli.app, ["help", topic])
+    assert done.stdout == TOPICS[topic]
+    for other in re.findall(r"fusioncli help ([a-z-]+)", TOPICS[topic]):
+        assert other in TOPICS
+
+
+def test_the_topics_are_listed_and_commands_are_helped() -> None:
+    listed = CliRunner().invoke(cli.app, ["help", "topics"]).stdout
+    assert all(f"  {topic} " in listed for topic in TOPICS)
+    assert CliRunner().invoke(cli.app, ["help"]).stdout == listed
+    inner = CliRunner().invoke(cli.app, ["help", "store", "verify"]).stdout
+    assert inner.startswith("Usage: ") and "store verify" in inner
+    done = CliRunner().invoke(cli.app, ["help", "wieghts"])
+    assert isinstance(done.exception, errors.InputError)
+    assert "did you mean 'weights'" in str(done.exception)
+
+
+def test_every_exit_code_is_documented() -> None:
+    used = {0, 1, 130} | {
+        kind.exit_code
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.FusionError)
+    }
+    documents = (
+        TOPICS["exit-codes"],
+        (REPOSITORY / "docs" / "command-line.md").read_text(),
+        (REPOSITORY / "README.md").read_text(),
+    )
+    for text in documents:
+        assert all(re.search(rf"\b{code}\b", text) for code in used)
+
+
+def test_every_variable_that_is_read_is_documented() -> None:
+    code = "".join(
+        path.read_text() for folder in ("pipeline", "fusion") for path in (REPOSITORY / folder).rglob("*.py")
+    )
+    for variable in re.findall(r"""environ(?:\.get\(|\[)"([A-Z_]+)""", code):
+        assert variable in TOPICS["environment"]
+
+
+def test_an_interrupted_command_leaves_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 130
+
+
+def test_a_failure_is_one_line_with_its_code(fusioncli: Run) -> None:
+    done = fusioncli("store", "verify", "nowhere")
+    assert done.returncode == errors.StoreError.exit_code == 2
+    assert done.stderr.startswith("fusioncli: nowhere: no store here")
+    assert len(done.stderr.splitlines()) == 1
