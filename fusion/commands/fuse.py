@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from fusion.folders import FolderOptions
+    from fusion.inference import Fuser
+    from fusion.video import VideoOptions
+
 
 def fuse(
-    visible: Annotated[Path, typer.Argument(help="The visible (or CT, PET, SPECT) image, or a folder of them.")],
-    infrared: Annotated[Path, typer.Argument(help="The infrared (or MRI) image, or a folder of them.")],
-    out: Annotated[Path, typer.Option(help="The fused image, or the folder for them.")],
+    visible: Annotated[
+        str, typer.Argument(help="The visible (or CT, PET, SPECT) image, a folder of them, a video, a webcam or a URL.")
+    ],
+    infrared: Annotated[
+        str | None, typer.Argument(help="The infrared (or MRI) one; none with --side-by-side.", show_default=False)
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="The fused image or video, or the folder for fused images.")],
     weights: Annotated[str | None, typer.Option(help="A run, a weights folder, a shipped name or a Hub id.")] = None,
     tile: Annotated[int | None, typer.Option(help="Fuse in tiles of this many pixels a side.")] = None,
     grey: Annotated[bool, typer.Option("--grey", help="Write luma only.")] = False,
@@ -27,12 +37,18 @@ def fuse(
     resize: Annotated[
         bool, typer.Option("--resize", help="Scale the infrared image to the visible one's size.")
     ] = False,
+    side_by_side: Annotated[
+        str | None, typer.Option(help="One video of both: visible-infrared (left, right) or infrared-visible.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="For videos: stop after so many seconds of it.")] = None,
+    audio: Annotated[bool, typer.Option(help="For videos: copy the audio.")] = True,
+    json: Annotated[str | None, typer.Option(help="For videos: write the report to this file, - for stdout.")] = None,
     engine: Annotated[
         str, typer.Option(help="torch; or onnx, openvino, torchscript with --weights a folder made by `export`.")
     ] = "torch",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …; default: the GPU if there is one.")] = None,
 ) -> None:
-    """Fuse two images, or two folders of them matched by stem. What goes in decides the size that comes out.
+    """Fuse two images, two folders of them matched by stem, or two videos. What goes in decides the size that comes out.
 
     Example: fusioncli fuse visible.png infrared.png --out fused.png
     """
@@ -40,17 +56,33 @@ def fuse(
 
     from fusion.alignment import Fit
     from fusion.default_weights import default_weights
-    from fusion.folders import Entry, FolderOptions, check_entries, fuse_folders
+    from fusion.folders import FolderOptions
+    from fusion.footage import is_video
     from fusion.inference import Fuser, Output, check_output, fuse_file
-    from pipeline.console import note, progress
+    from fusion.video import VideoOptions
+    from pipeline.console import note
     from pipeline.errors import InputError
-    from pipeline.pairs import images_in
 
-    if visible.is_dir() != infrared.is_dir() and visible.exists() and infrared.exists():
-        raise InputError(f"{visible} and {infrared}: give two files or two folders")
-    output, asked = Output(grey=grey, sixteen_bit=sixteen_bit), Fit(align=align, resize=resize)
+    asked = Fit(align=align, resize=resize)
+    output = Output(grey=grey, sixteen_bit=sixteen_bit)
     options = FolderOptions(output=output, suffix=f".{format.lower()}", jobs=jobs, asked=asked)
-    if not visible.is_dir():
+    film = VideoOptions(asked=asked, side_by_side=side_by_side, seconds=seconds, audio=audio)
+    videos = [name for name in (visible, infrared) if name is not None and is_video(name)]
+    first, second = Path(visible), Path(infrared or "")
+    folders = first.is_dir()
+    if infrared is None and not (videos and side_by_side):
+        raise InputError("give the infrared image, folder or video too; one video of both needs --side-by-side")
+    if (
+        infrared is not None
+        and len(videos) != 1
+        and first.is_dir() != second.is_dir()
+        and first.exists()
+        and second.exists()
+    ):
+        raise InputError(f"{visible} and {infrared}: give two files or two folders")
+    if infrared is not None and len(videos) == 1:
+        raise InputError(f"{visible} and {infrared}: only {videos[0]} is a video; give two")
+    if not folders and not videos:
         check_output(out, output)
     if weights is None:
         if engine != "torch":
@@ -58,10 +90,20 @@ def fuse(
         weights, reason = default_weights(accelerator=torch.cuda.is_available())
         note(f"weights: {weights} ({reason})")
     fuser = Fuser.from_pretrained(weights, device=device, tile=tile, engine=engine)
-    if not visible.is_dir():
-        fuse_file(fuser, visible, infrared, out, output, asked)
+    if videos:
+        _fuse_videos(fuser, visible, infrared, out, film, json)
+    elif folders:
+        _fuse_folders(fuser, first, second, out, options)
+    else:
+        fuse_file(fuser, first, second, out, output, asked)
         note(f"wrote {out}")
-        return
+
+
+def _fuse_folders(fuser: Fuser, visible: Path, infrared: Path, out: Path, options: FolderOptions) -> None:
+    from fusion.folders import Entry, check_entries, fuse_folders
+    from pipeline.console import note, progress
+    from pipeline.pairs import images_in
+
     with progress() as bar:
         task = bar.add_task("fusing", total=len(images_in(visible)))
 
@@ -71,3 +113,33 @@ def fuse(
         entries = fuse_folders(fuser, visible, infrared, out, options, on_pair)
     check_entries(entries, out)
     note(f"wrote {len(entries)} fused images to {out}")
+
+
+def _fuse_videos(
+    fuser: Fuser, visible: str, infrared: str | None, out: Path, options: VideoOptions, json: str | None
+) -> None:
+    from dataclasses import asdict
+
+    from fusion.video import fuse_videos
+    from pipeline.console import emit_json, note, progress
+
+    with progress("rate") as bar:
+        task = bar.add_task("fusing", total=None, rate="")
+
+        def on_frame(frames: int, rate: float, total: int | None) -> None:
+            bar.update(task, completed=frames, total=total, rate=f"{rate:.1f} frames/s")
+
+        report = fuse_videos(fuser, visible, infrared, out, options, on_frame)
+    if json is not None:
+        emit_json(asdict(report), json)
+    note(
+        f"wrote {report.frames} frames to {out} at {report.rate:.1f} a second ({report.playback:.4g} a second when played), "
+        f"{'audio copied' if report.audio else 'no audio'}"
+    )
+    if report.repeated or report.skipped:
+        note(
+            f"to keep the visible video's time: {report.repeated} infrared frames used again, {report.skipped} left out"
+        )
+    if report.flicker is not None:
+        more = "more" if report.flicker > 0 else "less"
+        note(f"flicker: changes {abs(report.flicker):.2f} grey levels a frame {more} than the livelier source")
