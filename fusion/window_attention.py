@@ -2,12 +2,13 @@
 
 A straightforward version unfolds keys and values (2.25 times their size) and keeps the logits of all windows (144 per
 pixel and head, several copies of them in training). Here a few windows at a time pass through small buffers that stay
-in the cache, and the backward pass computes the attention again instead of keeping it.
+in the cache. Training keeps the attention itself, once, of layers where it fits in KEPT_BYTES; of larger ones the
+backward pass computes it again.
 
-The relative-position logits need no pass of their own. With one-hot rows and columns appended to the keys and the
-query's 12 row logits and 12 column logits appended to the query,
+The relative-position logits need no pass of their own. With one-hot rows and columns put before the keys and the
+query's 12 row logits and 12 column logits before the query,
 
-    [q, q·R_h, q·R_w] · [k, onehot(row), onehot(column)] = q·k + q·R_h[row offset] + q·R_w[column offset],
+    [q·R_h, q·R_w, q] · [onehot(row), onehot(column), k] = q·R_h[row offset] + q·R_w[column offset] + q·k,
 
 so one matrix product gives the complete logits.
 """
@@ -31,6 +32,7 @@ KEYS = REACH * REACH
 POSITIONS = 2 * REACH
 OFFSETS = WINDOW + REACH - 1  # row (or column) offsets that occur: key − query from −7 to 11
 MATRICES = 64  # windows × heads per step: about 2.4 MB of logits
+KEPT_BYTES = 160 << 20  # of one layer's attention, for the backward pass: four crops of 128 x 128 with four heads
 
 
 def attend_windows(
@@ -84,11 +86,9 @@ class _Steps:
         self.like = queries
         self.counts = (batch, height // WINDOW, width // WINDOW)
         self.queries = self.by_window(queries)
-        split = keys_values.view(*keys_values.shape[:3], 2, heads, self.width)
-        # (N, rows, columns, 2, heads, c, 12, 12) → (2, N, rows, columns, heads, 12, 12, c)
-        self.keys, self.values = (
-            split.unfold(1, REACH, WINDOW).unfold(2, REACH, WINDOW).permute(3, 0, 1, 2, 4, 6, 7, 5).unbind(0)
-        )
+        split = keys_values.view(*keys_values.shape[:3], heads, 2 * self.width)
+        # (N, rows, columns, heads, 2c, 12, 12) → (N, rows, columns, heads, 12, 12, 2c)
+        self.keys_values = split.unfold(1, REACH, WINDOW).unfold(2, REACH, WINDOW).permute(0, 1, 2, 3, 5, 6, 4)
         columns = min(self.counts[2], max(1, MATRICES // heads))
         rows = min(self.counts[1], max(1, MATRICES // (heads * columns)))
         batches = min(batch, max(1, MATRICES // (heads * columns * rows)))
@@ -118,43 +118,43 @@ class _Steps:
         return buffer(f"windows {name} {self.width}", (count, *shape), self.like, fill)
 
 
-class _Logits:
-    """Fills queries, keys and logits of one step, reusing its buffers."""
+class _Windows:
+    """The queries, keys and values of one step, extended by their positions, in buffers that the next step uses again."""
 
     def __init__(self, steps: _Steps, tables: Tensor) -> None:
         self.steps = steps
         self.tables = tables
         width = steps.width
-        self.queries = steps.buffer("queries", QUERIES, width + POSITIONS)
-        self.keys = steps.buffer("keys", KEYS, width + POSITIONS, fill=_one_hot_positions)
-        self.values = steps.buffer("values", KEYS, width)
-        self.logits = steps.buffer("logits", QUERIES, KEYS)
-        self.positions = steps.buffer("positions", QUERIES, 2 * OFFSETS)
+        self._queries = steps.buffer("queries", QUERIES, POSITIONS + width)
+        self._keys_values = steps.buffer("keys", KEYS, POSITIONS + 2 * width, fill=_one_hot_positions)
+        self._offsets = steps.buffer("offsets", QUERIES, 2 * OFFSETS)
 
-    def load(self, step: tuple[slice, slice, slice]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Attention (B, 64, 144), extended queries (B, 64, c+24), extended keys (B, 144, c+24), values (B, 144, c)."""
+    def load(self, step: tuple[slice, slice, slice]) -> None:
+        """Go to ``step``: its plain queries, scaled, its keys and its values."""
         steps = self.steps
         count, width = steps.count(step), steps.width
-        queries, keys, values = self.queries[:count], self.keys[:count], self.values[:count]
+        self.queries, both, self.offsets = self._queries[:count], self._keys_values[:count], self._offsets[:count]
+        self.plain = self.queries[..., POSITIONS:]  # (B, 64, c)
         source = steps.queries[step]
-        plain = queries[..., :width]
-        torch.mul(source, steps.scale, out=plain.view(*source.shape))
-        positions = self.positions[:count]
-        torch.matmul(plain, self.tables.t(), out=positions)
-        for ours, theirs in zip(_position_columns(queries, width), _skewed(positions), strict=True):
+        torch.mul(source, steps.scale, out=self.plain.view(*source.shape))
+        source = steps.keys_values[step]
+        both[..., POSITIONS:].view(source.shape).copy_(source)
+        self.keys, self.values = both[..., : POSITIONS + width], both[..., POSITIONS + width :]  # (B, 144, 24 + c or c)
+
+    def attention(self, out: Tensor) -> Tensor:
+        """(B, 64, 144) in ``out``: the softmax of the complete logits."""
+        torch.matmul(self.plain, self.tables.t(), out=self.offsets)
+        for ours, theirs in zip(_position_columns(self.queries), _skewed(self.offsets), strict=True):
             ours.copy_(theirs)
-        keys[..., :width].view(steps.keys[step].shape).copy_(steps.keys[step])
-        values.view(steps.values[step].shape).copy_(steps.values[step])
-        logits = self.logits[:count]
-        torch.bmm(queries, keys.transpose(1, 2), out=logits)
-        return torch.softmax(logits, dim=-1, out=logits), queries, keys, values
+        torch.bmm(self.queries, self.keys.transpose(1, 2), out=out)
+        return torch.softmax(out, dim=-1, out=out)
 
 
 def _one_hot_positions(keys: Tensor) -> None:
-    """Write the row and the column of every key, as one-hot vectors, into the last 24 entries of (B, 144, e + 24)."""
+    """Write the row and the column of every key, as one-hot vectors, into the first 24 entries of (B, 144, 24 + 2c)."""
     position = torch.arange(KEYS, device=keys.device)
-    keys[..., -POSITIONS:-REACH] = functional.one_hot(position // REACH, REACH)
-    keys[..., -REACH:] = functional.one_hot(position % REACH, REACH)
+    keys[..., :REACH] = functional.one_hot(position // REACH, REACH)
+    keys[..., REACH:POSITIONS] = functional.one_hot(position % REACH, REACH)
 
 
 def _slices(total: int, size: int) -> Iterator[slice]:
@@ -162,10 +162,10 @@ def _slices(total: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, total))
 
 
-def _position_columns(queries: Tensor, width: int) -> tuple[Tensor, Tensor]:
+def _position_columns(queries: Tensor) -> tuple[Tensor, Tensor]:
     """The row and the column logits within extended queries, each (B, 8, 8, 12)."""
     square = queries.view(len(queries), WINDOW, WINDOW, -1)
-    return square[..., width : width + REACH], square[..., width + REACH :]
+    return square[..., :REACH], square[..., REACH:POSITIONS]
 
 
 def _skewed(positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,13 +184,14 @@ def _skewed(positions: Tensor) -> tuple[Tensor, Tensor]:
     return by_row, by_column
 
 
-def _surroundings(qkv: Tensor, rows: slice) -> Tensor:
-    """Keys and values of ``rows`` and MARGIN pixels around them, zero outside of the image, in a buffer."""
+def _surroundings(qkv: Tensor, heads: int, rows: slice) -> Tensor:
+    """Keys and values, head by head, of ``rows`` and MARGIN pixels around them, zero outside of the image, in a buffer."""
     inner = qkv.shape[-1] // 3
     above, below = MARGIN - rows.start, MARGIN - (qkv.shape[1] - rows.stop)
     height, width = qkv.shape[1] + above + below, qkv.shape[2] + 2 * MARGIN
     padded = buffer("keys and values", (len(qkv), height, width, 2 * inner), qkv)
-    padded[:, above : height - below, MARGIN : width - MARGIN] = qkv[..., inner:]
+    within = padded[:, above : height - below, MARGIN : width - MARGIN].unflatten(-1, (heads, 2, -1))
+    within.copy_(qkv[..., inner:].unflatten(-1, (2, heads, -1)).transpose(-3, -2))
     for border in (
         padded[:, :above],
         padded[:, height - below :],
@@ -201,79 +202,86 @@ def _surroundings(qkv: Tensor, rows: slice) -> Tensor:
     return padded
 
 
-def _forward(qkv: Tensor, tables: Tensor, heads: int, rows: slice) -> Tensor:
+def _forward(qkv: Tensor, tables: Tensor, heads: int, rows: slice, kept: list[Tensor] | None = None) -> Tensor:
+    """The attended rows. With ``kept`` every step's attention is appended to it."""
     queries = qkv[:, rows, :, : qkv.shape[-1] // 3]
     result = torch.empty_like(queries, memory_format=torch.contiguous_format)
-    steps = _Steps(queries, _surroundings(qkv, rows), heads)
-    windows = steps.by_window(result)
-    logits = _Logits(steps, tables)
+    steps = _Steps(queries, _surroundings(qkv, heads, rows), heads)
+    by_window = steps.by_window(result)
+    windows = _Windows(steps, tables)
+    logits = steps.buffer("logits", QUERIES, KEYS)
     answers = steps.buffer("answers", QUERIES, steps.width)
     for step in steps:
-        attention, _, _, values = logits.load(step)
-        answer = answers[: len(attention)]
-        torch.bmm(attention, values, out=answer)
-        windows[step] = answer.view(windows[step].shape)
+        windows.load(step)
+        count = steps.count(step)
+        if kept is None:
+            attention = windows.attention(logits[:count])
+        else:
+            attention = windows.attention(qkv.new_empty(count, QUERIES, KEYS))
+            kept.append(attention)
+        answer = torch.bmm(attention, windows.values, out=answers[:count])
+        by_window[step] = answer.view(by_window[step].shape)
     return result
 
 
 class _WindowAttention(torch.autograd.Function):
-    """``_forward`` with a backward pass that recomputes the attention step by step."""
+    """``_forward`` with a backward pass that keeps or recomputes the attention."""
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, tables: Tensor, heads: int) -> Tensor:
-        ctx.save_for_backward(qkv, tables)
+        kept: list[Tensor] = []
+        size = qkv[..., 0].numel() * heads * KEYS * qkv.element_size()
+        attended = _forward(qkv, tables, heads, slice(0, qkv.shape[1]), kept if size <= KEPT_BYTES else None)
+        ctx.save_for_backward(qkv, tables, *kept)
         ctx.heads = heads
-        return _forward(qkv, tables, heads, slice(0, qkv.shape[1]))
+        return attended
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        qkv, tables = ctx.saved_tensors
+        qkv, tables, *kept = ctx.saved_tensors
         inner = qkv.shape[-1] // 3
-        keys_values = _surroundings(qkv, slice(0, qkv.shape[1]))
+        keys_values = _surroundings(qkv, ctx.heads, slice(0, qkv.shape[1]))
         steps = _Steps(qkv[..., :inner], keys_values, ctx.heads)
         width = steps.width
-        logits = _Logits(steps, tables)
+        windows = _Windows(steps, tables)
         upstream = steps.by_window(gradient.contiguous())
         result = torch.empty_like(qkv, memory_format=torch.contiguous_format)
         query_windows = steps.by_window(result[..., :inner])
         source_gradient = buffer("keys and values gradient", tuple(keys_values.shape), qkv).zero_()
-        targets = source_gradient.view(*source_gradient.shape[:3], 2, ctx.heads, width)
+        split = source_gradient.view(*source_gradient.shape[:3], ctx.heads, 2, width)
+        targets = split.unfold(1, REACH, WINDOW).unfold(2, REACH, WINDOW).permute(4, 0, 1, 2, 3, 6, 7, 5)
         table_gradient = torch.zeros_like(tables)
-        slopes = steps.buffer("slopes", QUERIES, KEYS)
+        logits, slopes = (steps.buffer(name, QUERIES, KEYS) for name in ("logits", "slopes"))
         arriving = steps.buffer("arriving", QUERIES, width)
-        wides = steps.buffer("wide gradient", QUERIES, width + POSITIONS)
-        key_slopes, value_slopes = (steps.buffer(f"{name} gradient", KEYS, width) for name in ("key", "value"))
-        for step in steps:
-            attention, wide_queries, wide_keys, values = logits.load(step)
-            count = len(attention)
+        wides = steps.buffer("wide gradient", QUERIES, POSITIONS + width)
+        both = [steps.buffer(f"{name} gradient", KEYS, width) for name in ("key", "value")]
+        for number, step in enumerate(steps):
+            windows.load(step)
+            count = steps.count(step)
+            attention = kept[number] if kept else windows.attention(logits[:count])
             above, slope = arriving[:count], slopes[:count]
             above.view(upstream[step].shape).copy_(upstream[step])
-            torch.bmm(above, values.transpose(1, 2), out=slope)
+            torch.bmm(above, windows.values.transpose(1, 2), out=slope)
             torch.ops.aten._softmax_backward_data(slope, attention, -1, slope.dtype, grad_input=slope)
-            wide = torch.bmm(slope, wide_keys, out=wides[:count])
-            offsets = logits.positions[:count].zero_()  # the products themselves are not needed any more
-            for ours, theirs in zip(_skewed(offsets), _position_columns(wide, width), strict=True):
+            wide = torch.bmm(slope, windows.keys, out=wides[:count])
+            offsets = windows.offsets.zero_()  # the products themselves are not needed any more
+            for ours, theirs in zip(_skewed(offsets), _position_columns(wide), strict=True):
                 ours.copy_(theirs)  # for one query no two entries share memory, so a copy is the adjoint of the view
-            plain = wide_queries[..., :width].flatten(0, 1)
-            table_gradient += offsets.flatten(0, 1).t() @ plain
-            total = torch.matmul(offsets, tables).add_(wide[..., :width]).mul_(steps.scale)
+            table_gradient.addmm_(offsets.flatten(0, 1).t(), windows.plain.flatten(0, 1))
+            total = torch.matmul(offsets, tables).add_(wide[..., POSITIONS:]).mul_(steps.scale)
             query_windows[step] = total.view(query_windows[step].shape)
-            key_slope = torch.bmm(slope.transpose(1, 2), wide_queries[..., :width], out=key_slopes[:count])
-            value_slope = torch.bmm(attention.transpose(1, 2), above, out=value_slopes[:count])
-            _scatter(targets, step, key_slope, value_slope, steps.keys[step].shape)
-        result[..., inner:] = source_gradient[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
+            torch.bmm(slope.transpose(1, 2), windows.plain, out=both[0][:count])
+            torch.bmm(attention.transpose(1, 2), above, out=both[1][:count])
+            for target, part in zip(targets, both, strict=True):
+                _scatter(target[step], part[:count])
+        source = source_gradient[:, MARGIN:-MARGIN, MARGIN:-MARGIN].unflatten(-1, (ctx.heads, 2, width))
+        result[..., inner:].unflatten(-1, (2, ctx.heads, width)).copy_(source.transpose(-3, -2))
         return result, table_gradient, None
 
 
-def _scatter(
-    targets: Tensor, step: tuple[slice, slice, slice], key_slope: Tensor, value_slope: Tensor, shape: torch.Size
-) -> None:
-    """Add the gradients of overlapping windows to the map. Every second window does not overlap: four additions."""
-    batch, rows, columns = step
-    windows = targets[batch].unfold(1, REACH, WINDOW).unfold(2, REACH, WINDOW)[:, rows, columns]
-    windows = windows.permute(3, 0, 1, 2, 4, 6, 7, 5)
-    for target, slope in zip(windows.unbind(0), (key_slope, value_slope), strict=True):
-        by_window = slope.view(shape)
-        for row in range(2):
-            for column in range(2):
-                target[:, row::2, column::2].add_(by_window[:, row::2, column::2])
+def _scatter(windows: Tensor, gradient: Tensor) -> None:
+    """Add to a map, seen as overlapping windows. Every second window does not overlap: four additions."""
+    by_window = gradient.view(windows.shape)
+    for row in range(2):
+        for column in range(2):
+            windows[:, row::2, column::2].add_(by_window[:, row::2, column::2])
