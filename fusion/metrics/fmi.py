@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from torch.nn import functional as nn
 from fusion.metrics.planes import Grey, plane, undefined
 
 WINDOW = 3
-WINDOWS_AT_ONCE = 8192  # keeps the joint distributions (81 numbers a window) within the processor's cache
+WINDOWS_AT_ONCE = 16384  # a row of their joint distributions, 9 numbers a window, stays in the processor's cache
+TINY = 1e-37  # added where a logarithm of 0 would be multiplied by 0
 
 
 def fmi_pixel(first: Grey, second: Grey, fused: Grey) -> Tensor:
@@ -44,43 +46,89 @@ def feature_mutual_information(first: Grey, second: Grey, fused: Grey, feature: 
     images = [plane(image).values.detach() for image in (first, second, fused)]
     if min(images[2].shape[-2:]) < WINDOW:
         return undefined(plane(fused))
-    a, b, f = (_windows(feature(image)) for image in images)
-    scores = [
-        torch.cat(
-            [(shared_part(pa, pf) + shared_part(pb, pf)) / 2 for pa, pb, pf in _chunks(one_a, one_b, one_f)]
-        ).mean()
-        for one_a, one_b, one_f in zip(a, b, f, strict=True)
-    ]
+    a, b, f = (nn.unfold(feature(image), WINDOW) for image in images)  # (N, 9, P)
+    scores = []
+    for planes in zip(a, b, f, strict=True):
+        parts = []
+        for chunk in zip(*(windows.split(WINDOWS_AT_ONCE, dim=1) for windows in planes), strict=True):
+            pa, pb, pf = map(distribution, chunk)
+            parts.append((shared_part(pa, pf) + shared_part(pb, pf)) / 2)
+        scores.append(torch.cat(parts).mean())
     return torch.stack(scores)
 
 
-def shared_part(one: Tensor, two: Tensor) -> Tensor:
-    """``2 I / (H + H)`` of windows (P, 9) of features, (P,), mostly in 0..1.
+@dataclass(frozen=True, kw_only=True)
+class Distribution:
+    """P windows of nine ``features`` (9, P) read as distributions: ``p`` (9, P), and of each ``entropy`` and ``variance``
+    of the place, (P,)."""
+
+    features: Tensor
+    p: Tensor
+    entropy: Tensor
+    variance: Tensor
+
+
+def distribution(features: Tensor) -> Distribution:
+    """Windows (9, P), shifted to a minimum of 0 and divided by their sum; flat ones are uniform."""
+    shifted = features - features.amin(dim=0)
+    total = shifted.sum(dim=0)
+    p = torch.where(total > 0, shifted / torch.where(total > 0, total, 1.0), 1 / len(features))
+    places = torch.arange(1, len(p) + 1, dtype=p.dtype, device=p.device)
+    return Distribution(
+        features=features,
+        p=p,
+        entropy=-p.add(TINY).log_().mul_(p).sum(dim=0),
+        variance=(places.square() @ p - (places @ p).square()).clamp_min(0),
+    )
+
+
+def shared_part(one: Distribution, two: Distribution) -> Tensor:
+    """``2 I / (H + H)`` of windows, (P,), mostly in 0..1.
 
     A correlation stronger than the bound's makes some joint "probabilities" negative; like the authors' script, this
-    takes the logarithm of their magnitude.
+    takes the logarithm of their magnitude. Where the correlation is negative the places of the second window are read
+    backwards, which turns the lower bound into the upper one and changes no entropy.
     """
-    equal = (one == two).all(dim=1)
-    p, q = _distribution(one), _distribution(two)
-    places = torch.arange(1, p.shape[1] + 1, dtype=p.dtype, device=p.device)
-    below_p, below_q = p.cumsum(dim=1), q.cumsum(dim=1)
-    independent = p[:, :, None] * q[:, None, :]
+    p, q = one.p, two.p
     correlation = _correlation(p, q)
-    positive = correlation >= 0
-    x, y = below_p[:, :, None], below_q[:, None, :]
-    bound = torch.where(positive[:, None, None], torch.minimum(x, y), (x + y - 1).clamp_min(0))
-    covariance = (bound - x * y).sum(dim=(1, 2))
-    spread = (_variance(p, places) * _variance(q, places)).sqrt()
+    q = torch.where(correlation < 0, q.flip(0), q)
+    below_p, below_q = p.cumsum(dim=0), q.cumsum(dim=0)
+    spread = (one.variance * two.variance).sqrt()
+    covariance = _bound_sum(below_p, below_q) - below_p.sum(dim=0) * below_q.sum(dim=0)
     extreme = covariance / spread.clamp_min(1e-12)
     usable = (spread > 1e-12) & (extreme.abs() > 1e-12)
-    share = torch.where(usable, correlation / torch.where(usable, extreme, 1.0), 0.0)[:, None, None]
-    edge = nn.pad(bound, (1, 0, 1, 0))
-    joint_bound = edge[:, 1:, 1:] - edge[:, :-1, 1:] - edge[:, 1:, :-1] + edge[:, :-1, :-1]
-    joint = share * joint_bound + (1 - share) * independent
-    own = _entropy(p) + _entropy(q)
-    shared = own - _entropy(joint.flatten(1))
+    share = torch.where(usable, correlation.abs() / torch.where(usable, extreme, 1.0), 0.0)
+    own = one.entropy + two.entropy
+    shared = own - _joint_entropy(p * (1 - share), q, below_p * share, below_q * share)
     part = torch.where(own > 0, 2 * shared / torch.where(own > 0, own, 1.0), 0.0)
-    return torch.where(equal, 1.0, part)
+    return torch.where((one.features == two.features).all(dim=0), 1.0, part)
+
+
+def _bound_sum(below_p: Tensor, below_q: Tensor) -> Tensor:
+    """Sum over all pairs of places of the Fréchet bound ``min(P, Q)``, (P,)."""
+    room = torch.empty_like(below_q)
+    total = torch.zeros_like(below_q)
+    for row in below_p:
+        total.add_(torch.minimum(row, below_q, out=room))
+    return total.sum(dim=0)
+
+
+def _joint_entropy(p: Tensor, q: Tensor, below_p: Tensor, below_q: Tensor) -> Tensor:
+    """Entropy of ``p q`` plus the mass that the bound of the (scaled) cumulated ``below`` puts on each pair of places.
+
+    Row by row of the 9 x 9 table, in memory used again: the time goes into these few lines.
+    """
+    total, room = torch.zeros_like(q), torch.empty_like(q)
+    before, bound = torch.zeros_like(q), torch.empty_like(q)
+    for row, below in zip(p, below_p, strict=True):
+        torch.minimum(below, below_q, out=bound)
+        torch.sub(bound, before, out=room)
+        room[1:].sub_(bound[:-1]).add_(before[:-1])
+        joint = room.addcmul_(row, q)
+        logarithm = torch.mul(joint, joint, out=before).add_(TINY).log_()  # twice the logarithm of the magnitude
+        total.addcmul_(joint, logarithm)
+        before, bound = bound, before
+    return total.sum(dim=0) / -2
 
 
 def gradient_magnitude(image: Tensor) -> Tensor:
@@ -102,30 +150,7 @@ def _cosines(length: int, like: Tensor) -> Tensor:
     return basis.to(like)
 
 
-def _windows(feature: Tensor) -> list[Tensor]:
-    return [columns.T for columns in nn.unfold(feature, WINDOW)]
-
-
-def _chunks(*windows: Tensor) -> list[tuple[Tensor, ...]]:
-    return list(zip(*(torch.split(one, WINDOWS_AT_ONCE) for one in windows), strict=True))
-
-
-def _distribution(windows: Tensor) -> Tensor:
-    shifted = windows - windows.amin(dim=1, keepdim=True)
-    total = shifted.sum(dim=1, keepdim=True)
-    return torch.where(total > 0, shifted / torch.where(total > 0, total, 1.0), 1 / windows.shape[1])
-
-
 def _correlation(p: Tensor, q: Tensor) -> Tensor:
-    x, y = p - p.mean(dim=1, keepdim=True), q - q.mean(dim=1, keepdim=True)
-    spread = (x.square().sum(dim=1) * y.square().sum(dim=1)).sqrt()
-    return torch.where(spread > 1e-12, (x * y).sum(dim=1) / spread.clamp_min(1e-12), 0.0)
-
-
-def _variance(p: Tensor, places: Tensor) -> Tensor:
-    mean = (p * places).sum(dim=1)
-    return ((p * places.square()).sum(dim=1) - mean.square()).clamp_min(0)
-
-
-def _entropy(p: Tensor) -> Tensor:
-    return -torch.xlogy(p, p.abs()).sum(dim=1)
+    x, y = p - p.mean(dim=0), q - q.mean(dim=0)
+    spread = (x.square().sum(dim=0) * y.square().sum(dim=0)).sqrt()
+    return torch.where(spread > 1e-12, (x * y).sum(dim=0) / spread.clamp_min(1e-12), 0.0)
