@@ -59,7 +59,7 @@ def pairs_to_score(
         split = "test" if "test" in manifest.splits else "all"
     if split != "all" and split not in manifest.splits:
         raise InputError(f"{manifest.name} has no split {split!r}; it has {', '.join(manifest.splits)} (or all)")
-    pairs = find_pairs(manifest, root, None if split == "all" else {split})
+    pairs = list(find_pairs(manifest, root, None if split == "all" else {split}))
     if limit is not None and limit < len(pairs):
         pairs = [pairs[index * len(pairs) // limit] for index in range(limit)]
     return split, pairs

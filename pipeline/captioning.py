@@ -223,7 +223,7 @@ def _run(spec: JobSpec, store: Store, options: CaptionOptions) -> float:
 def _unfinished(store: Store, spec: JobSpec, shards: Sequence[int]) -> int:
     """Pairs still to be captioned, for the progress bar."""
     done = set(store.finished(spec.prior)) if not spec.retry_failed else set()
-    return sum(len(store.shard_rows(shard)) for shard in shards if shard not in done)
+    return sum(store.shard_pairs(shard) for shard in shards if shard not in done)
 
 
 def default_workers(captioner: str) -> int:

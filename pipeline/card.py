@@ -68,9 +68,12 @@ def card(store: Store) -> str:
 def _prior_lines(store: Store, prior: str) -> list[str]:
     if len(store.finished(prior)) < store.header.shards:
         return []
-    table = store.rows(prior, ["status", "events"])
-    labels = Counter(event["type"] for events in table["events"].to_pylist() for event in events or ())
-    failed = table["status"].to_pylist().count(FAILED)
+    labels: Counter[str] = Counter()
+    failed = 0
+    for shard in range(store.header.shards):
+        table = store.shard_table(prior, shard, ["status", "events"])
+        labels.update(event["type"] for events in table["events"].to_pylist() for event in events or ())
+        failed += table["status"].to_pylist().count(FAILED)
     fingerprint = store.fingerprint(prior)
     return [
         f"## Prior `{prior}`",

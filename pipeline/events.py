@@ -93,12 +93,13 @@ def _why_unparsable(text: str, finish_reason: str | None) -> str:
 
 
 Found = tuple[tuple[Event, ...], str]
+LENIENT = json.JSONDecoder(strict=False)  # a grammar lets a model put raw control characters into its strings
 
 
 def _parse_json(text: str, task: Task) -> Found | None:
     for start in [match.start() for match in re.finditer(r"\{", text)][:8]:
         try:
-            value, _ = json.JSONDecoder().raw_decode(text, start)
+            value, _ = LENIENT.raw_decode(text, start)
         except (json.JSONDecodeError, RecursionError):
             continue
         found = _from_mapping(value, task)

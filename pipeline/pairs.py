@@ -6,12 +6,13 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple, overload
 
 from pipeline.errors import ImageError, InputError, PairingError
 from pipeline.images import EXTENSIONS, Picture, probe_image, read_image
@@ -34,6 +35,44 @@ class Pair:
     second: Path
 
 
+class Found(NamedTuple):
+    """The files of one split: pairs of names in its two folders, sorted by stem."""
+
+    split: str
+    first: Path
+    second: Path
+    files: list[tuple[str, str]]
+
+
+class PairList(Sequence[Pair]):
+    """Pairs that are made when they are asked for: a million of them is two million file names, not two million paths.
+
+    ``places`` holds the split and the two names of each pair, ``renamed`` the keys that do not follow from the stem.
+    """
+
+    def __init__(self, places: Sequence[tuple[Found, tuple[str, str]]], renamed: Mapping[int, str]) -> None:
+        self.places = places
+        self.renamed = renamed
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> PairList: ...
+    def __getitem__(self, index: int | slice) -> Pair | PairList:
+        if isinstance(index, slice):
+            chosen = range(len(self))[index]
+            renamed = {n: self.renamed[old] for n, old in enumerate(chosen) if old in self.renamed}
+            return PairList(self.places[index], renamed)
+        index = range(len(self))[index]
+        group, (first, second) = self.places[index]
+        stem = file_stem(first)
+        key = self.renamed.get(index) or safe_key(stem)
+        return Pair(key=key, stem=stem, split=group.split, first=group.first / first, second=group.second / second)
+
+
 def data_root(option: Path | None = None) -> Path:
     """The data root: the option, else FUSIONCLI_DATA, else ``data``. Raises InputError when it does not exist."""
     root = option or Path(os.environ.get("FUSIONCLI_DATA", "data"))
@@ -42,7 +81,7 @@ def data_root(option: Path | None = None) -> Path:
     return root
 
 
-def find_pairs(manifest: Manifest, root: Path, splits: Collection[str] | None = None) -> list[Pair]:
+def find_pairs(manifest: Manifest, root: Path, splits: Collection[str] | None = None) -> PairList:
     """All pairs of the given splits (default: every split), sorted by key.
 
     Raises PairingError naming stray files, orphans, double stems and missing members.
@@ -54,37 +93,25 @@ def find_pairs(manifest: Manifest, root: Path, splits: Collection[str] | None = 
     sharing: dict[tuple[str, ...], list[Split]] = {}
     for split in manifest.splits.values():
         sharing.setdefault(tuple(split.folders.values()), []).append(split)
-    found: list[tuple[str, str, Path, Path]] = []
+    found: list[Found] = []
+    done: set[str] = set()
     for split in manifest.splits.values():
         if splits is not None and split.name not in splits:
             continue
-        stems = _split_stems(manifest, home, split, sharing[tuple(split.folders.values())])
-        found += [(split.name, stem, first, second) for stem, (first, second) in stems.items()]
-    return _with_keys(found, _stems_elsewhere(manifest, home, {name for name, *_ in found}))
+        members = _split_files(manifest, home, split, sharing[tuple(split.folders.values())])
+        done |= {split.name} if members.files else set()
+        found.append(members)
+    return _with_keys(found, _stems_elsewhere(manifest, home, done))
 
 
-def pair_folders(first: Path, second: Path, split: str = "train") -> list[Pair]:
+def pair_folders(first: Path, second: Path, split: str = "train") -> PairList:
     """The pairs of any two folders, sorted by key. Raises PairingError as ``find_pairs`` does."""
-    stems = _match(images_in(first), images_in(second), first, second)
-    return _with_keys([(split, stem, *files) for stem, files in stems.items()])
+    return _with_keys([Found(split, first, second, _match(first, second))])
 
 
 def images_in(folder: Path) -> dict[str, Path]:
     """The image files of a folder by stem. Raises PairingError: no folder, nothing in it, strays, double stems."""
-    if not folder.exists():
-        raise PairingError(f"{folder}: no such folder")
-    if not folder.is_dir():
-        raise PairingError(f"{folder}: a file where a folder of images was expected")
-    entries = sorted(folder.iterdir())
-    strays = [path for path in entries if path.suffix.lower() not in EXTENSIONS or not path.is_file()]
-    if strays:
-        raise PairingError(f"not images: {shown(strays)}; move them out of the image folder")
-    if not entries:
-        raise PairingError(f"{folder}: the folder is empty")
-    doubles = [stem for stem, times in Counter(file_stem(path) for path in entries).items() if times > 1]
-    if doubles:
-        raise PairingError(f"{folder}: several files have the stem {shown(doubles)}; keep one of each")
-    return {file_stem(path): path for path in entries}
+    return {file_stem(name): folder / name for name in _names_in(folder)}
 
 
 def read_pair(pair: Pair, channels: tuple[int, int] = (3, 1)) -> tuple[Picture, Picture]:
@@ -134,18 +161,18 @@ def shown(items: Iterable[object]) -> str:
     return ", ".join(listed[:SHOWN]) + more
 
 
-def _split_stems(manifest: Manifest, home: Path, split: Split, sharing: list[Split]) -> dict[str, tuple[Path, Path]]:
+def _split_files(manifest: Manifest, home: Path, split: Split, sharing: list[Split]) -> Found:
     first, second = (home / split.folders[name] for name in manifest.names)
-    stems = _match(images_in(first), images_in(second), first, second)
-    strays = [stems[stem][0] for stem in stems if not any(in_split(stem, other) for other in sharing)]
+    files = _match(first, second)
+    strays = [first / name for name, _ in files if not any(in_split(file_stem(name), other) for other in sharing)]
     if strays:
         raise PairingError(
             f"not in any split of {manifest.name}: {shown(strays)}; use --pairs for pairs of your own, or move them elsewhere"
         )
-    missing = sorted((split.members or frozenset()) - stems.keys())
+    missing = sorted(split.members - {file_stem(name) for name, _ in files}) if split.members else []
     if missing:
         raise PairingError(f"{first}: the {split.name} split of {manifest.name} lacks {shown(missing)}")
-    return {stem: files for stem, files in stems.items() if in_split(stem, split)}
+    return Found(split.name, first, second, [names for names in files if in_split(file_stem(names[0]), split)])
 
 
 def in_split(stem: str, split: Split) -> bool:
@@ -155,16 +182,38 @@ def in_split(stem: str, split: Split) -> bool:
     return split.stems is None or fnmatchcase(stem, split.stems)
 
 
-def _match(
-    first: Mapping[str, Path], second: Mapping[str, Path], first_folder: Path, second_folder: Path
-) -> dict[str, tuple[Path, Path]]:
-    orphans = [first[stem] for stem in sorted(first.keys() - second.keys())]
-    orphans += [second[stem] for stem in sorted(second.keys() - first.keys())]
-    if orphans:
-        raise PairingError(
-            f"without a partner of the same stem in {first_folder} and {second_folder}: {shown(orphans)}"
-        )
-    return {stem: (first[stem], second[stem]) for stem in sorted(first)}
+def _names_in(folder: Path) -> list[str]:
+    """File names sorted by stem: a list of names is all that a million files may cost in memory."""
+    if not folder.exists():
+        raise PairingError(f"{folder}: no such folder")
+    if not folder.is_dir():
+        raise PairingError(f"{folder}: a file where a folder of images was expected")
+    with os.scandir(folder) as entries:
+        listed = [(entry.name, entry.is_file()) for entry in entries]
+    strays = sorted(name for name, is_file in listed if not is_file or _suffix(name) not in EXTENSIONS)
+    if strays:
+        raise PairingError(f"not images: {shown(folder / name for name in strays)}; move them out of the image folder")
+    if not listed:
+        raise PairingError(f"{folder}: the folder is empty")
+    names = sorted((name for name, _ in listed), key=file_stem)
+    doubles = [file_stem(one) for one, other in pairwise(names) if file_stem(one) == file_stem(other)]
+    if doubles:
+        raise PairingError(f"{folder}: several files have the stem {shown(dict.fromkeys(doubles))}; keep one of each")
+    return names
+
+
+def _match(first: Path, second: Path) -> list[tuple[str, str]]:
+    names, others = _names_in(first), _names_in(second)
+    if len(names) != len(others) or any(map(_differ, names, others)):
+        stems, partners = set(map(file_stem, names)), set(map(file_stem, others))
+        orphans = [first / name for name in names if file_stem(name) not in partners]
+        orphans += [second / name for name in others if file_stem(name) not in stems]
+        raise PairingError(f"without a partner of the same stem in {first} and {second}: {shown(orphans)}")
+    return [(name, name if name == other else other) for name, other in zip(names, others, strict=True)]
+
+
+def _differ(name: str, other: str) -> bool:
+    return name != other and file_stem(name) != file_stem(other)
 
 
 def _stems_elsewhere(manifest: Manifest, home: Path, done: Collection[str]) -> list[str]:
@@ -172,24 +221,36 @@ def _stems_elsewhere(manifest: Manifest, home: Path, done: Collection[str]) -> l
     folders = [home / split.folders[manifest.names[0]] for split in manifest.splits.values() if split.name not in done]
     used = {home / manifest.splits[name].folders[manifest.names[0]] for name in done}
     return [
-        file_stem(path) for folder in folders if folder not in used and folder.is_dir() for path in folder.iterdir()
+        file_stem(path.name)
+        for folder in folders
+        if folder not in used and folder.is_dir()
+        for path in folder.iterdir()
     ]
 
 
-def _with_keys(found: list[tuple[str, str, Path, Path]], elsewhere: Iterable[str] = ()) -> list[Pair]:
-    times = Counter(safe_key(stem) for _, stem, _, _ in found) + Counter(safe_key(stem) for stem in elsewhere)
-    pairs = []
-    for split, stem, first, second in found:
-        key = safe_key(stem)
-        if times[key] > 1:  # one stem in two splits
-            key = safe_key(f"{split}/{stem}")
-        pairs.append(Pair(key=key, stem=stem, split=split, first=first, second=second))
-    return sorted(pairs, key=lambda pair: pair.key)
+def _with_keys(found: Sequence[Found], elsewhere: Iterable[str] = ()) -> PairList:
+    places = [(group, names) for group in found for names in group.files]
+    keys = [safe_key(file_stem(names[0])) for _, names in places]
+    ordered = sorted(keys)
+    doubles = {one for one, other in pairwise(ordered) if one == other}
+    doubles |= set(map(safe_key, elsewhere)).intersection(ordered)
+    changed = [index for index, key in enumerate(keys) if key in doubles] if doubles else []  # one stem in two splits
+    for index in changed:
+        group, names = places[index]
+        keys[index] = safe_key(f"{group.split}/{file_stem(names[0])}")
+    moved = set(changed)
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    renamed = {place: keys[index] for place, index in enumerate(order) if index in moved}
+    return PairList([places[index] for index in order], renamed)
 
 
-def file_stem(path: Path) -> str:
+def file_stem(file: str | Path) -> str:
     """The file's name without its suffix, in one Unicode form (file systems differ in theirs)."""
-    return unicodedata.normalize("NFC", path.stem)
+    return unicodedata.normalize("NFC", os.path.splitext(file if isinstance(file, str) else file.name)[0])  # noqa: PTH122
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 (a Path for each of a million names is slow)
 
 
 def _check_sizes(pair: Pair, first: tuple[int, int], second: tuple[int, int]) -> None:

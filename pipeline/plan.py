@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.errors import PairingError, StoreError
 from pipeline.pairs import Pair, pair_size
@@ -21,11 +22,15 @@ KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+AT_ONCE = 256  # pairs handed to the hashing threads at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRow:
-    """One pair. ``first`` and ``second`` are relative to the data root; sizes in bytes; hashes are SHA-256 in hex."""
+    """One pair. ``first`` and ``second`` are relative to the data root; sizes in bytes; hashes are SHA-256 in hex.
+
+    ``offset`` is the byte of the shard's tar at which the pair starts: it follows from the rows before and is not stored.
+    """
 
     key: str
     pair_id: str
@@ -39,20 +44,22 @@ class PlanRow:
     second_bytes: int
     height: int
     width: int
+    offset: int = 0
 
 
-COLUMNS = tuple(field.name for field in fields(PlanRow))
+COLUMNS = tuple(field.name for field in fields(PlanRow) if field.name != "offset")
+_cells = attrgetter(*COLUMNS)
 NUMBERS = frozenset({"shard", "first_bytes", "second_bytes", "height", "width"})
 
 
-def make_plan(pairs: Sequence[Pair], root: Path, shard_size: int) -> list[PlanRow]:
+def planned_rows(pairs: Sequence[Pair], root: Path, shard_size: int) -> Iterator[PlanRow]:
     """Hash every pair, in the order given. Raises PairingError and ImageError naming the file.
 
     ``pair_id`` hashes both files' content, so it survives renaming; the key and the position do not enter it.
     """
 
-    def row(item: tuple[int, Pair]) -> PlanRow:
-        position, pair = item
+    def row(position: int) -> PlanRow:
+        pair = pairs[position]
         height, width = pair_size(pair)
         first, second = pair.first.read_bytes(), pair.second.read_bytes()
         hashes = hashlib.sha256(first).hexdigest(), hashlib.sha256(second).hexdigest()
@@ -72,9 +79,8 @@ def make_plan(pairs: Sequence[Pair], root: Path, shard_size: int) -> list[PlanRo
         )
 
     with ThreadPoolExecutor(4) as pool:  # reading and hashing leave the interpreter lock
-        rows = list(pool.map(row, enumerate(pairs)))
-    check_plan(rows, "the plan")
-    return rows
+        for start in range(0, len(pairs), AT_ONCE):
+            yield from pool.map(row, range(start, min(start + AT_ONCE, len(pairs))))
 
 
 def pair_identity(first_sha256: str, second_sha256: str) -> str:
@@ -82,25 +88,26 @@ def pair_identity(first_sha256: str, second_sha256: str) -> str:
     return hashlib.sha256(f"pair {first_sha256} {second_sha256}".encode()).hexdigest()[:32]
 
 
-def plan_digest(rows: Iterable[PlanRow]) -> str:
-    """SHA-256 of the plan's content, the same whichever library version wrote the file."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(json.dumps(astuple(row), ensure_ascii=True).encode() + b"\n")
-    return digest.hexdigest()
+def digest_line(row: PlanRow) -> bytes:
+    """What a row adds to the plan's digest: its content, the same whichever library version wrote the file."""
+    return json.dumps(_cells(row), ensure_ascii=True).encode() + b"\n"
 
 
-def check_plan(rows: Sequence[PlanRow], where: str) -> None:
-    """Refuse a plan that could write outside its store or hold a pair twice. Raises StoreError naming the row."""
-    seen: set[str] = set()
-    shard = 0
-    for row in rows:
+def check_rows(rows: Sequence[PlanRow], where: str, *, start: int, shard_size: int) -> None:
+    """Refuse rows that could write outside their store or hold a pair twice; ``start`` is the first one's position.
+
+    Raises StoreError naming the row.
+    """
+    before = ""
+    for position, row in enumerate(rows, start):
         at = f"{where}: key {row.key[:80]!r}"
+        if any(cell is None for cell in _cells(row)):
+            raise StoreError(f"{at}: a plan has no empty cells")
         if not KEY.fullmatch(row.key):
             raise StoreError(f"{at}: a key has letters, digits, _ and - only, at most 80")
-        if row.key in seen:
-            raise StoreError(f"{at} is there twice")
-        seen.add(row.key)
+        if row.key <= before:
+            raise StoreError(f"{at} is there twice" if row.key == before else f"{at} is out of order")
+        before = row.key
         for path in (row.first, row.second):
             if not safe_relative(path):
                 raise StoreError(f"{at}: the path {path[:80]!r} leaves the data root")
@@ -108,11 +115,10 @@ def check_plan(rows: Sequence[PlanRow], where: str) -> None:
             raise StoreError(f"{at}: not a SHA-256")
         if row.pair_id != pair_identity(row.first_sha256, row.second_sha256):
             raise StoreError(f"{at}: pair_id does not follow from the files' hashes")
-        if row.shard not in (shard, shard + 1) or min(row.height, row.width, row.first_bytes, row.second_bytes) < 1:
+        if row.shard != position // shard_size or min(row.height, row.width, row.first_bytes, row.second_bytes) < 1:
             raise StoreError(
                 f"{at}: shard {row.shard}, {row.width} x {row.height} pixels: not a plan this program made"
             )
-        shard = row.shard
 
 
 def safe_relative(path: str) -> bool:
@@ -142,15 +148,6 @@ def plan_schema() -> pyarrow.Schema:
     import pyarrow as pa
 
     return pa.schema([(name, pa.int64() if name in NUMBERS else pa.string()) for name in COLUMNS])
-
-
-def plan_rows(table: Any, where: str) -> list[PlanRow]:
-    """The rows of a plan table, checked. Raises StoreError."""
-    rows = [PlanRow(**entry) for entry in table.to_pylist()]
-    if any(value is None for row in rows for value in astuple(row)):
-        raise StoreError(f"{where}: a plan has no empty cells")
-    check_plan(rows, where)
-    return rows
 
 
 def _relative(path: Path, root: Path) -> str:

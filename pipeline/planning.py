@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 
 from pipeline.errors import FingerprintMismatch, InputError, PairingError
 from pipeline.manifest import Manifest
 from pipeline.pairs import Pair, check_order
 from pipeline.place import place, write
-from pipeline.plan import make_plan, plan_digest, plan_table
-from pipeline.shards import table_bytes, tar_header, tar_members
+from pipeline.plan import PlanRow, planned_rows
+from pipeline.plan_file import write_plan
+from pipeline.shards import tar_header, tar_members
 from pipeline.store import HEADER, PLAN, SCHEMA_VERSION, Header, Store
 
 SHARD_SIZE = 128  # two shards of decoded megapixel pairs still fit a small machine
 PLANNED = "logs/planned.json"
+SPOOLED = 1 << 22  # bytes of a plan that stay in memory while it is made
 
 
 def open_or_plan(
@@ -45,17 +49,24 @@ def open_or_plan(
         return store
     check_order(pairs, (manifest.modalities[0].channels, manifest.modalities[1].channels))
     size = shard_size or SHARD_SIZE
-    rows = make_plan(pairs, root, size)
-    for member in tar_members(rows, manifest.names):
-        tar_header(member)  # a name that does not fit is refused before anything is written
-    write(home, PLANNED, json.dumps({"time": time.time()}).encode())
-    content = table_bytes(plan_table(rows))
-    write(home, PLAN, content)
-    sha256 = hashlib.sha256(content).hexdigest()
-    header = replace(_header(manifest, pairs, size, limit), plan_digest=plan_digest(rows), plan_sha256=sha256)
+    with SpooledTemporaryFile(max_size=SPOOLED) as file:  # nothing is written before every pair is found good
+        plan = write_plan(file, _fitting(planned_rows(pairs, root, size), manifest.names), size)
+        write(home, PLANNED, json.dumps({"time": time.time()}).encode())
+        file.seek(0)
+        with home.writer(PLAN) as target:
+            shutil.copyfileobj(file, target)
+    header = replace(_header(manifest, pairs, size, limit), plan_digest=plan.digest, plan_sha256=plan.sha256)
     if not home.create(HEADER, header.as_json()):  # another process planned at the same moment
         return open_or_plan(location, manifest, pairs, root, limit=limit, shard_size=shard_size)
     return Store.open(location)
+
+
+def _fitting(rows: Iterator[PlanRow], modalities: tuple[str, str]) -> Iterator[PlanRow]:
+    """The rows as they come; a name that does not fit a tar header is refused."""
+    for row in rows:
+        for member in tar_members([row], modalities):
+            tar_header(member)
+        yield row
 
 
 def _header(manifest: Manifest, pairs: Sequence[Pair], size: int, limit: int | None) -> Header:

@@ -7,7 +7,8 @@ import io
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -35,7 +36,12 @@ class Member:
     @property
     def end(self) -> int:
         """First byte after the padded content."""
-        return self.offset + BLOCK + -(-self.size // BLOCK) * BLOCK
+        return self.offset + member_size(self.size)
+
+
+def member_size(size: int) -> int:
+    """Bytes that a file of ``size`` bytes takes in a tar: its header and its padded content."""
+    return BLOCK + -(-size // BLOCK) * BLOCK
 
 
 def tar_name(shard: int) -> str:
@@ -53,10 +59,9 @@ def marker_name(prior: str, shard: int) -> str:
     return f"priors/{prior}/shard-{shard:06d}.json"
 
 
-def tar_members(rows: Iterable[PlanRow], modalities: tuple[str, str]) -> list[Member]:
-    """The layout of a shard's tar, known from the plan alone: two members a pair, in the plan's order."""
+def tar_members(rows: Iterable[PlanRow], modalities: tuple[str, str], offset: int = 0) -> list[Member]:
+    """The layout of a shard's tar from ``offset`` on, known from the plan alone: two members a pair, in order."""
     members: list[Member] = []
-    offset = 0
     for row in rows:
         for modality, path, size in (
             (modalities[0], row.first, row.first_bytes),
@@ -150,46 +155,74 @@ def row_schema(width: int) -> pyarrow.Schema:
     )
 
 
+PARQUET = {  # every writer setting is fixed, so that the bytes are
+    "version": "2.6",
+    "compression": "zstd",
+    "compression_level": 3,
+    "use_dictionary": False,
+    "write_statistics": True,
+    "data_page_version": "1.0",
+    "write_page_checksum": True,
+    "store_schema": True,
+}
+
+
 def table_bytes(table: Any) -> bytes:
-    """A table as Parquet with every writer setting fixed, one row group, page checksums."""
+    """A table as Parquet, one row group, page checksums."""
     import pyarrow.parquet as pq
 
     buffer = io.BytesIO()
-    pq.write_table(
-        table,
-        buffer,
-        row_group_size=max(1, table.num_rows),
-        version="2.6",
-        compression="zstd",
-        compression_level=3,
-        use_dictionary=False,
-        write_statistics=True,
-        data_page_version="1.0",
-        write_page_checksum=True,
-        store_schema=True,
-    )
+    pq.write_table(table, buffer, row_group_size=max(1, table.num_rows), **PARQUET)
     return buffer.getvalue()
 
 
 def read_table(content: bytes, where: str, *, rows: int | None = None, schema: Any = None, columns: Any = None) -> Any:
-    """A Parquet file's table, its size and types checked first. Raises StoreError for anything unexpected.
+    """A Parquet file's table, its size and types checked first. Raises StoreError for anything unexpected."""
+    return open_table(io.BytesIO(content), where, rows=rows, schema=schema).read(columns=columns)
 
-    The footer is checked before any page is decoded, so that a small file cannot ask for unbounded memory.
+
+def open_table(file: IO[bytes], where: str, *, rows: int | None = None, schema: Any = None) -> CheckedTable:
+    """Look at a Parquet file's footer before any page is decoded, so that a small file cannot ask for unbounded memory.
+
+    Raises StoreError when size, rows or types are not the expected ones.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        file = pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True, arrow_extensions_enabled=False)
-        metadata = file.metadata
+    with _readable(where):
+        size = file.seek(0, io.SEEK_END)
+        parquet = pq.ParquetFile(file, page_checksum_verification=True, arrow_extensions_enabled=False)
+        metadata = parquet.metadata
         unpacked = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
         if rows is not None and metadata.num_rows != rows:
             raise StoreError(f"{where}: {metadata.num_rows} rows where {rows} are planned")
-        if unpacked > 200 * len(content) + 2**24:
-            raise StoreError(f"{where}: {len(content)} bytes claim to hold {unpacked}: refused")
-        if schema is not None and not file.schema_arrow.equals(schema):
+        if unpacked > 200 * size + 2**24:
+            raise StoreError(f"{where}: {size} bytes claim to hold {unpacked}: refused")
+        if schema is not None and not parquet.schema_arrow.equals(schema):
             raise StoreError(f"{where}: its columns are not those of this schema version")
-        return file.read(columns=columns)
+        return CheckedTable(parquet, where)
+
+
+class CheckedTable:
+    """An open Parquet file whose footer was found good."""
+
+    def __init__(self, parquet: Any, where: str) -> None:
+        self.parquet, self.where = parquet, where
+        self.groups = int(parquet.metadata.num_row_groups)
+
+    def read(self, group: int | None = None, columns: Any = None) -> Any:
+        """One row group, or all of them. Raises StoreError for a damaged page."""
+        with _readable(self.where):
+            if group is None:
+                return self.parquet.read(columns=columns)
+            return self.parquet.read_row_group(group, columns=columns)
+
+
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise StoreError(f"{where}: not a readable Parquet file ({reason})") from error

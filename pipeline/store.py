@@ -12,9 +12,9 @@ from typing import Any
 
 from pipeline.errors import StoreError
 from pipeline.place import Place, place
-from pipeline.plan import NAME, PlanRow, plan_digest, plan_rows, plan_schema
+from pipeline.plan import NAME, PlanRow
+from pipeline.plan_file import Plan
 from pipeline.shards import (
-    Member,
     marker_name,
     member_content,
     read_table,
@@ -72,14 +72,18 @@ class Store:
         """The path or URL."""
         return str(self.place)
 
-    def plan(self) -> list[PlanRow]:
-        """Every pair, in order. Raises StoreError if the file is not the plan that the header names."""
+    def plan(self) -> Plan:
+        """Every pair, in order, read as it is asked for. Raises StoreError if the file is not the one the header names."""
         return self._plan
 
     def shard_rows(self, shard: int) -> list[PlanRow]:
         """The pairs of one shard, in order."""
         size = self.header.shard_size
         return self._plan[shard * size : (shard + 1) * size]
+
+    def shard_pairs(self, shard: int) -> int:
+        """How many pairs a shard has."""
+        return min(self.header.shard_size, self.header.pairs - shard * self.header.shard_size)
 
     def prior_names(self) -> list[str]:
         """Names of the priors, finished or not."""
@@ -139,7 +143,7 @@ class Store:
 
     def image_bytes(self, row: PlanRow) -> tuple[bytes, bytes]:
         """Both files of a pair, as they were, by one read at a known place in the shard's tar. Safe in any process."""
-        first, second = self._members[row.key]
+        first, second = tar_members([row], self.header.modalities, row.offset)
         name = tar_name(row.shard)
         where = f"{self.name}/{name}"
         try:
@@ -166,30 +170,9 @@ class Store:
         return prior
 
     @cached_property
-    def _plan(self) -> list[PlanRow]:
-        where = f"{self.name}/{PLAN}"
-        if not self.place.exists(PLAN):
-            raise StoreError(f"{where}: missing; the store is damaged")
-        content = self.place.read(PLAN)
-        if hashlib.sha256(content).hexdigest() != self.header.plan_sha256:
-            raise StoreError(f"{where}: not the file that {HEADER} names (its SHA-256 differs); restore it")
-        table = read_table(content, where, rows=self.header.pairs, schema=plan_schema())
-        rows = plan_rows(table, where)
-        if plan_digest(rows) != self.header.plan_digest:
-            raise StoreError(f"{where}: not the plan that {HEADER} names; a plan is never edited: restore it")
-        if rows and (rows[-1].shard != self.header.shards - 1):
-            raise StoreError(f"{where}: {rows[-1].shard + 1} shards where {HEADER} says {self.header.shards}")
-        return rows
-
-    @cached_property
-    def _members(self) -> dict[str, tuple[Member, Member]]:
-        found: dict[str, tuple[Member, Member]] = {}
-        for shard in range(self.header.shards):
-            rows = self.shard_rows(shard)
-            members = tar_members(rows, self.header.modalities)
-            pairs = zip(members[::2], members[1::2], strict=True)
-            found.update({row.key: pair for row, pair in zip(rows, pairs, strict=True)})
-        return found
+    def _plan(self) -> Plan:
+        header = self.header
+        return Plan(self.place, PLAN, rows=header.pairs, shard_size=header.shard_size, sha256=header.plan_sha256)
 
 
 def parse_header(content: bytes, where: str) -> Header:
@@ -215,6 +198,8 @@ def parse_header(content: bytes, where: str) -> Header:
         or not all(isinstance(name, str) and NAME.fullmatch(name) for name in modalities)
     ):
         raise StoreError(f"{where}: damaged: a field has an impossible value")
+    if raw["shards"] != -(-raw["pairs"] // raw["shard_size"]):
+        raise StoreError(f"{where}: damaged: {raw['shards']} shards of {raw['shard_size']} for {raw['pairs']} pairs")
     return Header(**{**raw, "modalities": (modalities[0], modalities[1])})
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pipeline.errors import StoreError
 from pipeline.place import Place
-from pipeline.plan import PlanRow
+from pipeline.plan import PlanRow, digest_line
 from pipeline.shards import BLOCK, FAILED, OK, marker_name, rows_name, tar_header, tar_members, tar_name, tar_size
 from pipeline.store import HEADER, PLAN, Store
 
@@ -27,9 +27,13 @@ class Verdict:
 
 def verify(store: Store) -> Verdict:
     """Check plan, tars, rows and markers of every prior. Raises StoreError when header or plan cannot be read at all."""
-    rows = store.plan()
+    planned = hashlib.sha256()
+    for row in store.plan():
+        planned.update(digest_line(row))
     header = store.header
     problems: list[str] = []
+    if planned.hexdigest() != header.plan_digest:
+        problems.append(f"{PLAN}: its rows are not those that {HEADER} names")
     failed: dict[str, int] = {}
     expected = {HEADER, PLAN}
     total = store.place.size(HEADER) + store.place.size(PLAN)
@@ -59,7 +63,7 @@ def verify(store: Store) -> Verdict:
             total += sum(store.place.size(name) for name in names if store.place.exists(name))
     problems += [f"{name}: not part of a store" for name in _files(store.place) if name not in expected]
     return Verdict(
-        pairs=len(rows), shards=header.shards, files=len(expected), bytes=total, failed=failed, problems=problems
+        pairs=header.pairs, shards=header.shards, files=len(expected), bytes=total, failed=failed, problems=problems
     )
 
 

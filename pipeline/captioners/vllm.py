@@ -47,6 +47,7 @@ class VllmCaptioner:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         try:
             import vllm
+            import vllm.exceptions
             from vllm.sampling_params import StructuredOutputsParams
         except ModuleNotFoundError as error:
             raise MissingPackage(
@@ -56,6 +57,7 @@ class VllmCaptioner:
         self.task, self.modalities, self.settings = task, modalities, settings
         self.checkpoint = find_checkpoint(settings.model, settings.revision)
         self.version = str(vllm.__version__)
+        self.refusals = (ValueError, getattr(vllm.exceptions, "VLLMClientError", ValueError))  # by age of vLLM
         self.engine = vllm.LLM(
             str(self.checkpoint.folder),
             dtype=settings.dtype,
@@ -95,16 +97,17 @@ class VllmCaptioner:
         """One caption a request, in order."""
         question = self.task.prompt()
         turns = [conversation(request, self.modalities, question, _image_part) for request in requests]
+        return self._answers(turns)
+
+    def _answers(self, turns: list[list[Message]]) -> list[Caption]:
+        """The answers to a batch. One prompt the engine refuses (too long, say) refuses it all: halving finds which."""
         try:
             return [self._parse(answer) for answer in self.engine.chat(turns, self.sampling, use_tqdm=False)]
-        except ValueError:  # one prompt the engine refuses (too long, say) refuses the batch: find out which
-            return [self._one(turn) for turn in turns]
-
-    def _one(self, turn: list[Message]) -> Caption:
-        try:
-            return self._parse(self.engine.chat([turn], self.sampling, use_tqdm=False)[0])
-        except ValueError as error:
-            return failed_caption("refused", str(error))
+        except self.refusals as error:
+            if len(turns) == 1:
+                return [failed_caption("refused", str(error))]
+        middle = len(turns) // 2
+        return self._answers(turns[:middle]) + self._answers(turns[middle:])
 
     def _parse(self, answer: Any) -> Caption:
         output = answer.outputs[0]

@@ -64,12 +64,12 @@ class HashingEmbedder:
         return vectors.astype(np.float32)
 
 
-@lru_cache(maxsize=100_000)  # captions repeat their words
+@lru_cache(maxsize=30_000)  # captions repeat their words; a few MB at most
 def _bits(feature: str) -> int:
     return int.from_bytes(hashlib.blake2b(feature.encode(), digest_size=8).digest(), "big")
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=5_000)
 def _characters(word: str) -> tuple[str, ...]:
     padded = f"<{word}>"
     return tuple(f"c {padded[i : i + n]}" for n in NGRAMS for i in range(len(padded) - n + 1))

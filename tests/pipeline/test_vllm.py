@@ -38,7 +38,13 @@ from pipeline.verify import verify
 pytestmark = pytest.mark.vllm
 TASK = load_task("ivf")
 FREE_TOKENS = 12
-CPU = {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+CPU = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # threads bound to a busy core wait for it at every step
+    "OMP_NUM_THREADS": "1",
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -115,7 +121,7 @@ def assert_in_schema(captions: list[Caption], count: int) -> None:
     assert len(captions) == count
     for caption in captions:
         assert caption.finish_reason == "stop" and caption.error_kind is None, caption.error
-        answer = json.loads(caption.raw)
+        answer = json.loads(caption.raw, strict=False)  # babble has control characters
         assert list(answer) == ["scene", *TASK.modalities]
         for modality in TASK.modalities:
             assert 1 <= len(answer[modality]) <= 2
