@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import partial, wraps
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Route
 
 from fusion.demo.browser import StoreBrowser
+from fusion.demo.films import can_fuse_films, check_film_upload, fuse_films
 from fusion.demo.samples import Sample, take_sample
 from fusion.demo.shelf import Item, Shelf
 from fusion.demo.workbench import TILES, Choice, Workbench
@@ -64,6 +65,8 @@ def build_app(options: DemoOptions, shelf: Shelf) -> Starlette:
         Route("/api/upload", desk.upload, methods=["POST"]),
         Route("/api/sample/{number:int}", desk.sample, methods=["POST"]),
         Route("/api/fuse", desk.fuse, methods=["POST"]),
+        Route("/api/video", desk.fuse_video, methods=["POST"]),
+        Route("/video/{token:str}", desk.video),
         Route("/api/store/{number:int}", desk.store),
         Route("/picture/{token:str}", desk.picture),
         Route("/download/{token:str}", desk.download),
@@ -134,13 +137,14 @@ class Desk:
                 "samples": [sample.title for sample in self.options.samples],
                 "stores": [browser.store.name for browser in self.stores],
                 "reports": [title for title, _ in self.reports],
+                "video": can_fuse_films(),
                 "limit": self.options.limit_mib * MEBIBYTE,
             }
         )
 
     @answers
     async def upload(self, request: Request) -> Response:
-        """A file as the request's body, its name in ``?name=``. Answers its token and size in pixels."""
+        """A file as the request's body, its name in ``?name=``; ``?kind=video`` for a video. Answers its token."""
         item = self.shelf.place(request.query_params.get("name", "image"))
         if not await _receive(request, item.path, self.options.limit_mib * MEBIBYTE):
             self.shelf.drop(item)
@@ -150,6 +154,9 @@ class Desk:
                 headers={"Connection": "close"},
             )
         try:
+            if request.query_params.get("kind") == "video":
+                check_film_upload(item)
+                return JSONResponse({"token": item.token, "name": item.name})
             return JSONResponse(await run_in_threadpool(self._described, item))
         except FusionError:
             self.shelf.drop(item)
@@ -167,14 +174,8 @@ class Desk:
     @answers
     async def fuse(self, request: Request) -> Response:
         """Fuse ``first`` and ``second`` (tokens) by ``weights``, ``engine`` and ``tile``."""
-        asked = request.query_params
-        tile = asked.get("tile", "0")
-        choice = Choice(
-            weights=asked.get("weights", next(iter(self.options.weights))),
-            engine=asked.get("engine", "torch"),
-            tile=int(tile) if tile.isdecimal() else -1,
-        )
-        first, second = (self.shelf.find(asked.get(name, "")) for name in ("first", "second"))
+        choice = self._choice(request)
+        first, second = self._given(request)
         fused = await run_in_threadpool(self.bench.fuse, first, second, choice)
         return JSONResponse(
             {
@@ -186,6 +187,23 @@ class Desk:
                 "scores": fused.scores,
             }
         )
+
+    @answers
+    async def fuse_video(self, request: Request) -> Response:
+        """Fuse two uploaded videos by ``weights``."""
+        choice = self._choice(request)
+        first, second = self._given(request)
+        fused = await run_in_threadpool(self.bench.borrow, choice, partial(fuse_films, self.shelf, first, second))
+        return JSONResponse({"token": fused.item.token, "name": fused.item.name, "facts": fused.facts})
+
+    @answers
+    async def video(self, request: Request) -> Response:
+        """A fused video, to play or with ``?download=1`` to keep."""
+        item = self.shelf.find(request.path_params["token"])
+        if item.path.suffix != ".mp4":
+            raise InputError(f"{item.name}: not a fused video")
+        name = item.name if request.query_params.get("download") else None
+        return FileResponse(item.path, media_type="video/mp4", filename=name)
 
     @answers
     async def picture(self, request: Request) -> Response:
@@ -225,6 +243,19 @@ class Desk:
             return Response("no such report", status_code=404)
         headers = {"Content-Security-Policy": REPORT_POLICY}
         return FileResponse(self.reports[number][1], media_type="text/html", headers=headers)
+
+    def _choice(self, request: Request) -> Choice:
+        asked = request.query_params
+        tile = asked.get("tile", "0")
+        return Choice(
+            weights=asked.get("weights", next(iter(self.options.weights))),
+            engine=asked.get("engine", "torch"),
+            tile=int(tile) if tile.isdecimal() else -1,
+        )
+
+    def _given(self, request: Request) -> tuple[Item, Item]:
+        first, second = (self.shelf.find(request.query_params.get(name, "")) for name in ("first", "second"))
+        return first, second
 
     def _described(self, item: Item) -> dict[str, Any]:
         height, width = self.bench.check_image(item)

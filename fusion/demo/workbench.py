@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ MAX_PIXELS = 40_000_000  # of one image: what a laptop fuses without tiles
 METRICS = ("VIF", "Qabf", "SSIM", "EN", "SF", "AG")
 LOADED = 4  # networks kept in memory
 TILES = (0, 256, 512, 1024)
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,17 +88,18 @@ class Workbench:
         except FusionError as error:
             raise type(error)(_in_their_names(str(error), first, second)) from error
         visible, infrared = fitted.visible, fitted.infrared
-        with self._busy:
-            fuser = self._fuser(choice)
-            began = time.perf_counter()
-            picture = fuser.fuse_pictures(visible, infrared)
-            milliseconds = 1000 * (time.perf_counter() - began)
+        picture, milliseconds = self.borrow(choice, lambda fuser: _timed(fuser, visible, infrared))
         item = self.shelf.place(f"{Path(first.name).stem}-fused.png")
         save_fused(item.path, picture, visible)
         fused = np.rint(picture * 255).astype(np.uint8)
         scores = score(_bytes(visible), _bytes(infrared), fused, names=METRICS)
         height, width = visible.size
         return Fused(item=item, height=height, width=width, milliseconds=milliseconds, scores=scores)
+
+    def borrow(self, choice: Choice, work: Callable[[Fuser], Done]) -> Done:
+        """``work`` with the chosen network, once whatever is running has ended. Raises InputError, WeightsError."""
+        with self._busy:
+            return work(self._fuser(choice))
 
     def download(self, item: Item, suffix: str) -> Path:
         """A fused image in another format. Raises InputError for one that is not offered."""
@@ -132,6 +135,12 @@ class Workbench:
         if not (exported / "export.json").is_file():
             export_network(source, choice.engine, exported)
         return Fuser.from_pretrained(exported, engine=choice.engine, tile=choice.tile or None)
+
+
+def _timed(fuser: Fuser, visible: Picture, infrared: Picture) -> tuple[NDArray[np.float32], float]:
+    began = time.perf_counter()
+    fused = fuser.fuse_pictures(visible, infrared)
+    return fused, 1000 * (time.perf_counter() - began)
 
 
 def _bytes(picture: Picture) -> NDArray[np.uint8]:

@@ -24,7 +24,7 @@ from pipeline.captioning import CaptionOptions, Source, caption_pairs
 from pipeline.errors import InputError, WeightsError
 from pipeline.manifest import load_manifest
 from pipeline.pairs import find_pairs
-from pipeline.synth import draw_pairs
+from pipeline.synth import draw_pair, draw_pairs
 
 
 def png(array: np.ndarray) -> bytes:
@@ -47,6 +47,19 @@ def drawn_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = CaptionOptions(store=str(root / "store"), captioner="measured", embedder="hashing", workers=1)
     caption_pairs(options, source)
     return root / "store"
+
+
+def film(path: Path, frames: list[np.ndarray]) -> bytes:
+    """An MP4 of ten frames a second."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.height, stream.width = frames[0].shape[:2]
+        for pixels in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path.read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -216,3 +229,34 @@ def test_what_the_page_offers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         choose_reports([Path("bench")])
     (tmp_path / "bench" / "index.html").write_text("")
     assert choose_reports(()) == {"bench": tmp_path / "bench" / "index.html"}
+
+
+def test_two_videos_become_one(client: TestClient, tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="videos need PyAV: pip install 'fusioncli[video]'")
+    pair = draw_pair(5, 1, 64, 96)
+    visible = np.rint(pair.clean_visible * 255).astype(np.uint8)
+    infrared = np.rint(np.repeat(pair.clean_infrared[..., None], 3, axis=2) * 255).astype(np.uint8)
+    tokens = {}
+    for name, picture in (("first", visible), ("second", infrared)):
+        frames = [np.roll(picture, step, axis=1) for step in range(5)]
+        content = film(tmp_path / f"{name}.mp4", frames)
+        answer = client.post("/api/upload", params={"name": f"{name}.mp4", "kind": "video"}, content=content).json()
+        tokens[name] = answer["token"]
+    answer = client.post("/api/video", params={**tokens, "weights": "nano"}).json()
+    assert answer["facts"]["frames"] == "5"
+    content = client.get(f"/video/{answer['token']}").content
+    with av.open(io.BytesIO(content)) as container:
+        shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(shown) == 5 and shown[0].shape == (64, 96, 3)
+    expected = Fuser.from_pretrained("nano")(visible, infrared[..., 0])
+    assert np.abs(shown[0].astype(int) - expected.astype(int)).mean() < 12  # two lossy codecs in between
+    picture = upload(client, png(VISIBLE), "day.png")
+    assert "not a fused video" in client.get(f"/video/{picture['token']}").json()["problem"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"#EXTM3U\nfile:///etc/passwd\n", b"ffconcat version 1.0\nfile /etc/passwd\n", b""]
+)
+def test_a_playlist_is_no_video(client: TestClient, content: bytes) -> None:
+    answer = client.post("/api/upload", params={"name": "list.mp4", "kind": "video"}, content=content).json()
+    assert "list.mp4: not an MP4" in answer["problem"]

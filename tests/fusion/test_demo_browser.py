@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from command_line import REPOSITORY
 from PIL import Image
+from test_demo import film
 
 from fusion import Fuser
 from pipeline.synth import draw_pairs
@@ -244,6 +245,26 @@ def test_all_of_it_by_keyboard(browser: Any) -> None:
     assert browser.execute_script(visible) == ["store"]
     press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT)
     assert browser.execute_script(visible) == ["images"]
+
+
+def test_two_videos_are_fused_and_played(browser: Any, place: Path) -> None:
+    pytest.importorskip("av", reason="videos need PyAV: pip install 'fusioncli[video]'")
+    first, second = pair(place)
+    for side, picture in (("first", first), ("second", second)):
+        pixels = np.asarray(Image.open(picture).convert("RGB"))
+        film(place / f"{side}.mp4", [np.roll(pixels, step, axis=1) for step in range(6)])
+    found(browser, "#tab-video").click()
+    for side in ("first", "second"):
+        found(browser, f"#video .drop[data-side={side}] input").send_keys(str(place / f"{side}.mp4"))
+        until(lambda side=side: "mp4" in found(browser, f"#video .drop[data-side={side}] .hint").text)  # type: ignore[misc]
+    until(lambda: found(browser, "#video-fuse").is_enabled())
+    found(browser, "#video-fuse").click()
+    until(lambda: found(browser, "#video-result").is_displayed())
+    until(lambda: browser.execute_script("return document.querySelector('video').readyState") >= 2)
+    assert browser.execute_script("return document.querySelector('video').videoWidth") == 128
+    assert "frames 6" in found(browser, "#video-facts").text
+    found(browser, "#video .drop[data-side=first] input").send_keys(str(place / "notes.png"))
+    until(lambda: "not an MP4" in found(browser, "[role=alert]").text)
 
 
 def test_a_store_is_leafed_through(browser: Any) -> None:
