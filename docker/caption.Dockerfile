@@ -1,17 +1,24 @@
 # Captioning with Qwen2-VL through vLLM, and CLIP; needs an NVIDIA GPU. Build from the repository's root:
 #   docker build -f docker/caption.Dockerfile -t fusioncli:caption .
-FROM vllm/vllm-openai:v0.20.0
-RUN useradd --create-home fusion
+FROM python:3.12.8-slim-bookworm AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE cli.py ./
 COPY pipeline pipeline
 COPY fusion fusion
 COPY manifests manifests
-RUN pip install --no-cache-dir ".[clip,server]"
-ENV FUSIONCLI_DATA=/data VLLM_NO_USAGE_STATS=1
-USER fusion
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+
+FROM vllm/vllm-openai:v0.20.0
+RUN useradd --uid 1000 --create-home fusion && mkdir -p /data /work/stores /work/runs && chown -R fusion /work
+WORKDIR /wheels
+COPY constraints.txt docker/pins.py ./
+COPY --from=build /wheels ./
+RUN python3 pins.py constraints.txt > pins.txt \
+    && python3 -m pip install --no-cache-dir --find-links . -c pins.txt "fusioncli[clip,server]==0.1.0"
+ENV FUSIONCLI_DATA=/data VLLM_NO_USAGE_STATS=1 DO_NOT_TRACK=1
+USER 1000
 WORKDIR /work
-VOLUME ["/data", "/work"]
-HEALTHCHECK CMD ["fusioncli", "--quiet", "doctor", "--json", "-"]
+VOLUME ["/data", "/work", "/home/fusion/.cache"]
+HEALTHCHECK --interval=5m --timeout=30s CMD ["fusioncli", "--help"]
 ENTRYPOINT ["fusioncli"]
 CMD ["caption", "--help"]

@@ -1,17 +1,24 @@
 # Training on NVIDIA GPUs; the base image brings CUDA and torch. Build from the repository's root:
 #   docker build -f docker/train.Dockerfile -t fusioncli:train .
-FROM pytorch/pytorch:2.11.0-cuda13.0-cudnn9-runtime
-RUN useradd --create-home fusion
+FROM python:3.12.8-slim-bookworm AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE cli.py ./
 COPY pipeline pipeline
 COPY fusion fusion
 COPY manifests manifests
-RUN pip install --no-cache-dir .
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+
+FROM pytorch/pytorch:2.11.0-cuda13.0-cudnn9-runtime
+RUN useradd --uid 1000 --create-home fusion && mkdir -p /data /work/stores /work/runs && chown -R fusion /work
+WORKDIR /wheels
+COPY constraints.txt docker/pins.py ./
+COPY --from=build /wheels ./
+RUN python3 pins.py constraints.txt > pins.txt \
+    && python3 -m pip install --no-cache-dir --find-links . -c pins.txt fusioncli==0.1.0
 ENV FUSIONCLI_DATA=/data
-USER fusion
+USER 1000
 WORKDIR /work
 VOLUME ["/data", "/work"]
-HEALTHCHECK CMD ["fusioncli", "--quiet", "doctor", "--json", "-"]
+HEALTHCHECK --interval=5m --timeout=30s CMD ["fusioncli", "--help"]
 ENTRYPOINT ["accelerate", "launch", "-m", "cli"]
 CMD ["train-teacher", "--help"]
