@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.errors import FusionError, MissingPackage
-from pipeline.job import JobSpec, Progress, Report
+from pipeline.job import JobSpec, Report
 from pipeline.runners.local import WorkerFailed, work
+
+LOOK_EVERY = 0.5  # seconds between looks at the workers' progress
 
 
 def run(spec: JobSpec, shards: Sequence[int], workers: int, report: Report) -> None:
@@ -17,6 +19,7 @@ def run(spec: JobSpec, shards: Sequence[int], workers: int, report: Report) -> N
     """
     try:
         import ray
+        from ray.util.queue import Queue
     except ModuleNotFoundError as error:
         raise MissingPackage("--runner ray needs Ray: pip install 'fusioncli[ray]'; or use --runner local") from error
     started_here = not ray.is_initialized()
@@ -25,26 +28,27 @@ def run(spec: JobSpec, shards: Sequence[int], workers: int, report: Report) -> N
     count = max(1, min(workers, len(shards)))
     gpus = 1 if spec.captioner in ("vllm", "transformers") and ray.cluster_resources().get("GPU") else 0
     finish = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(_work)
+    steps = Queue(actor_options={"num_cpus": 0})
     try:
-        pending = [finish.remote(spec, list(shards), rank, count) for rank in range(count)]
+        pending = [finish.remote(spec, list(shards), rank, count, steps) for rank in range(count)]
         while pending:
-            ready, pending = ray.wait(pending, num_returns=1)
-            outcome = ray.get(ready[0])
-            if isinstance(outcome, FusionError):
-                raise outcome
-            for step in outcome:
+            ready, pending = ray.wait(pending, num_returns=1, timeout=LOOK_EVERY)
+            for outcome in ray.get(ready):
+                if isinstance(outcome, FusionError):
+                    raise outcome
+            for step in steps.get_nowait_batch(steps.qsize()):
                 report(step)
     except ray.exceptions.RayError as error:
         raise WorkerFailed(f"a Ray task died: {str(error).splitlines()[0]}; run the same command again") from error
     finally:
+        steps.shutdown(force=True)
         if started_here:
             ray.shutdown()
 
 
-def _work(spec: JobSpec, shards: list[int], rank: int, world: int) -> Any:
-    steps: list[Progress] = []
+def _work(spec: JobSpec, shards: list[int], rank: int, world: int, steps: Any) -> FusionError | None:
     try:
-        work(spec, shards, rank, world, steps.append)
+        work(spec, shards, rank, world, steps.put)
     except FusionError as error:
         return error
-    return steps
+    return None

@@ -10,33 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.captioning import CaptionOptions, Summary, caption_pairs, parse_allowance
+from pipeline.captioning import parse_allowance
 from pipeline.errors import FingerprintMismatch, InputError, PairingError, StoreError, TooManyFailures
 from pipeline.inspection import describe_pair, describe_store
-from pipeline.place import LocalPlace
-from pipeline.plan import PlanRow
-from pipeline.shards import read_table
-from pipeline.sources import find_source
 from pipeline.store import Store
 from pipeline.verify import verify
-
-
-def caption(store: Path | str, folders: tuple[Path, Path] | None, **options: Any) -> Summary:
-    settings = {key.removeprefix("do_"): str(options.pop(key)) for key in list(options) if key.startswith("do_")}
-    defaults: dict[str, Any] = {"captioner": "scripted", "embedder": "hashing", "workers": 1, "max_failed": "100%"}
-    source = find_source(None, folders, None, None, str(store))
-    asked = CaptionOptions(store=str(store), captioner_settings=settings, **{**defaults, **options})
-    return caption_pairs(asked, source)
-
-
-def contents(store: Path) -> dict[str, str]:
-    """SHA-256 of every file but the logs."""
-    files = [path for path in store.rglob("*") if path.is_file() and "logs" not in path.relative_to(store).parts]
-    return {str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+from stores import caption, contents
 
 
 def test_what_goes_in_comes_out(tmp_path: Path, draw_pairs: Any) -> None:
@@ -149,65 +131,6 @@ def test_an_allowance_is_a_share_or_a_number() -> None:
             parse_allowance(wrong)
 
 
-@pytest.mark.parametrize(
-    ("changed", "field"),
-    [
-        ({"do_model": "other"}, "captioner.model 'scripted', now 'other'"),
-        ({"do_revision": "abc"}, "captioner.revision None, now 'abc'"),
-        ({"do_max_pixels": 5}, "captioner.max_pixels 1003520, now 5"),
-        ({"captioner": "measured"}, "captioner.name 'scripted', now 'measured'"),
-        ({"embedder_settings": {"width": "64"}}, "embedder.width 512, now 64"),
-        ({"shard_size": 5}, "shard_size 4, now 5"),
-        ({"limit": 3}, "limit None, now 3"),
-    ],
-)
-def test_other_settings_are_refused_by_name(
-    tmp_path: Path, draw_pairs: Any, changed: dict[str, Any], field: str
-) -> None:
-    folders = draw_pairs(6)
-    caption(tmp_path / "s", folders, shard_size=4)
-    before = contents(tmp_path / "s")
-    with pytest.raises(FingerprintMismatch, match=field):
-        caption(tmp_path / "s", folders, **changed)
-    assert contents(tmp_path / "s") == before
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "field"),
-    [
-        ("the scene is too dark", "the scene is far too dark", "prompt"),
-        ("  low_light:", "  lowlight:", "prompt|schema|task.vocabulary"),
-        ("intensity: 48, consistency: 20", "intensity: 47, consistency: 20", "task.weights"),
-    ],
-)
-def test_a_changed_task_is_refused(
-    tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch, old: str, new: str, field: str
-) -> None:
-    import pipeline.job
-    from pipeline.tasks import parse_task
-
-    folders = draw_pairs(4)
-    caption(tmp_path / "s", folders)
-    text = (Path(__file__).parents[2] / "manifests/tasks/ivf.yaml").read_text()
-    assert old in text
-    changed = parse_task(text.replace(old, new).encode(), source="ivf")
-    monkeypatch.setattr(pipeline.job, "load_task", lambda _: changed)
-    with pytest.raises(FingerprintMismatch, match=field):
-        caption(tmp_path / "s", folders)
-
-
-def test_changed_data_is_refused(tmp_path: Path, draw_pairs: Any) -> None:
-    folders = draw_pairs(6)
-    caption(tmp_path / "s", folders, shard_size=2)
-    (folders[0] / "p0003.png").write_bytes((folders[0] / "p0004.png").read_bytes())
-    with pytest.raises(FingerprintMismatch, match=r"p0003\.png.*(bytes were|sha256 was)"):
-        caption(tmp_path / "s", folders)
-    (folders[0] / "p0003.png").unlink()
-    (folders[1] / "p0003.png").unlink()
-    with pytest.raises(FingerprintMismatch, match=r"6\}, now"):
-        caption(tmp_path / "s", folders)
-
-
 def test_captions_are_frozen_under_another_embedder(tmp_path: Path, draw_pairs: Any) -> None:
     folders = draw_pairs(6)
     caption(tmp_path / "s", folders, shard_size=4)
@@ -291,88 +214,6 @@ def test_another_schema_version_is_named(tmp_path: Path, draw_pairs: Any) -> Non
     (tmp_path / "s/store.json").write_text("[]")
     with pytest.raises(StoreError, match="damaged"):
         Store.open(tmp_path / "s")
-
-
-def _forged(row: PlanRow, **changes: Any) -> dict[str, Any]:
-    return {**vars(row), **changes}
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"key": "../../evil"},
-        {"key": "/etc/passwd"},
-        {"key": "a\0b"},
-        {"key": "x" * 5000},
-        {"first": "../../../etc/passwd"},
-        {"second": "/etc/passwd"},
-        {"first": "a\0.png"},
-        {"shard": 7},
-        {"pair_id": "0" * 32},
-        {"height": -1},
-    ],
-)
-def test_a_crafted_plan_is_refused(tmp_path: Path, draw_pairs: Any, change: dict[str, Any]) -> None:
-    from pipeline.plan import plan_schema
-
-    caption(tmp_path / "s", draw_pairs(2))
-    store = Store.open(tmp_path / "s")
-    rows = [_forged(store.plan()[0], **change), vars(store.plan()[1])]
-    pq.write_table(pa.Table.from_pylist(rows, schema=plan_schema()), tmp_path / "s/plan.parquet")
-    with pytest.raises(StoreError):
-        Store.open(tmp_path / "s").plan()
-
-
-def test_links_and_names_cannot_lead_out_of_the_store(tmp_path: Path, draw_pairs: Any) -> None:
-    folders = draw_pairs(2)
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    caption(tmp_path / "s", folders)
-    shutil.rmtree(tmp_path / "s/priors")
-    (tmp_path / "s/priors").symlink_to(outside)
-    with pytest.raises(StoreError, match="out of the store"):
-        caption(tmp_path / "s", folders)
-    assert list(outside.iterdir()) == []
-    for name in ("../x", "/x", "a/../../x", "a\0b"):
-        with pytest.raises(StoreError, match="refused"), LocalPlace(tmp_path).writer(name):
-            pass
-    for prior in ("../x", "", "a/b", "x" * 100):
-        with pytest.raises(InputError, match="--prior"):
-            caption(tmp_path / "t", folders, prior=prior)
-
-
-def test_a_crafted_tar_gives_an_error_and_no_file(tmp_path: Path, draw_pairs: Any) -> None:
-    caption(tmp_path / "s", draw_pairs(2))
-    tar = tmp_path / "s/images/shard-000000.tar"
-    size = tar.stat().st_size
-    with tarfile.open(tar, "w", format=tarfile.USTAR_FORMAT) as archive:
-        member = tarfile.TarInfo("../../evil.sh")
-        member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        archive.addfile(member)
-    tar.write_bytes(tar.read_bytes().ljust(size, b"\0")[:size])
-    store = Store.open(tmp_path / "s")
-    with pytest.raises(StoreError, match="store verify"):
-        store.image_bytes(store.plan()[0])
-    assert verify(store).problems
-    assert not list(tmp_path.rglob("evil*"))
-
-
-def test_a_crafted_table_is_refused_before_it_is_unpacked(tmp_path: Path, draw_pairs: Any) -> None:
-    caption(tmp_path / "s", draw_pairs(2))
-    path = tmp_path / "s/priors/text/shard-000000.parquet"
-    bomb = pa.table({"key": pa.array(["x" * 1000] * 200_000)})
-    pq.write_table(bomb, path, compression="zstd", use_dictionary=False)
-    assert path.stat().st_size < 400_000
-    with pytest.raises(StoreError, match="rows where 2 are planned"):
-        Store.open(tmp_path / "s").rows()
-    with pytest.raises(StoreError, match="claim to hold"):
-        read_table(path.read_bytes(), "bomb", rows=200_000)
-    path.write_bytes(b"PAR1 nonsense PAR1")
-    with pytest.raises(StoreError, match="not a readable Parquet"):
-        Store.open(tmp_path / "s").rows()
-    pq.write_table(pa.table({"key": ["a", "b"]}), path)
-    with pytest.raises(StoreError, match="columns"):
-        Store.open(tmp_path / "s").rows()
 
 
 def test_odd_file_names_become_safe_keys(tmp_path: Path, draw_pairs: Any) -> None:

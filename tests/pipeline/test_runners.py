@@ -1,0 +1,99 @@
+"""Whichever engine runs, the bytes are the same; decoding the next shard overlaps captioning this one."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pipeline.job
+from pipeline.captioners.base import CaptionRequest
+from pipeline.captioners.scripted import ScriptedCaptioner
+from pipeline.events import Caption
+from pipeline.images import Picture, read_image
+from pipeline.job import Job, JobSpec, Progress
+from pipeline.runners import RUNNERS
+from stores import caption, contents
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    ray = pytest.importorskip("ray")
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same_bytes_and_tells_its_progress(
+    cluster: Any, tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slow because a Ray cluster starts."""
+    folders = draw_pairs(14)
+    caption(tmp_path / "local", folders, shard_size=3, do_fail=0.2)
+    seen: list[Progress] = []
+    run = RUNNERS["ray"]
+
+    def watched(spec: JobSpec, shards: Sequence[int], workers: int, report: Any) -> None:
+        def told(step: Progress) -> None:
+            seen.append(step)
+            report(step)
+
+        run(spec, shards, workers, told)
+
+    monkeypatch.setitem(RUNNERS, "ray", watched)
+    caption(tmp_path / "ray", folders, shard_size=3, do_fail=0.2, runner="ray", workers=2)
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+    assert sum(step.pairs for step in seen) == 14
+    assert sorted(step.shard for step in seen if step.finished) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.slow
+def test_a_back_end_that_stops_is_said_through_ray_and_the_rest_resumes(
+    cluster: Any, tmp_path: Path, draw_pairs: Any
+) -> None:
+    folders = draw_pairs(8)
+    with pytest.raises(Exception, match="told to"):
+        caption(tmp_path / "s", folders, shard_size=2, runner="ray", workers=2, do_stop_at="p0005")
+    caption(tmp_path / "s", folders, shard_size=2, runner="ray", workers=2)
+    caption(tmp_path / "calm", folders, shard_size=2)
+    assert contents(tmp_path / "s") == contents(tmp_path / "calm")
+
+
+def test_the_next_shard_is_decoded_while_this_one_is_captioned(
+    tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The captioner does not answer for shard 0 before an image of shard 1 was decoded: without overlap it gives up."""
+    folders = draw_pairs(6)
+    caption(tmp_path / "s", folders, shard_size=2)
+    decoded, overlapped = threading.Event(), []
+
+    def reading(content: bytes, *, name: str) -> Picture:
+        if "p0002" in name:
+            decoded.set()
+        return read_image(content, name=name)
+
+    def patient(self: ScriptedCaptioner, requests: Sequence[CaptionRequest]) -> list[Caption]:
+        if requests[0].key == "p0000":
+            overlapped.append(decoded.wait(30))
+        return [self._one(request) for request in requests]
+
+    monkeypatch.setattr(pipeline.job, "read_image", reading)
+    monkeypatch.setattr(ScriptedCaptioner, "caption", patient)
+    spec = JobSpec(
+        store=str(tmp_path / "s"), prior="again", root=None, task="ivf", captioner="scripted", embedder="hashing"
+    )
+    job = Job(spec)
+    try:
+        assert job.finish(0, upcoming=1)
+        assert overlapped == [True]
+        decoded.clear()
+        assert job.finish(1, upcoming=2)
+        assert not decoded.is_set(), "what was decoded ahead is used, not decoded again"
+    finally:
+        job.close()

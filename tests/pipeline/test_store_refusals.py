@@ -1,0 +1,70 @@
+"""A store is not gone on with under other settings, another task or other data; the message names the field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import FingerprintMismatch
+from stores import caption, contents
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"do_model": "other"}, "captioner.model 'scripted', now 'other'"),
+        ({"do_revision": "abc"}, "captioner.revision None, now 'abc'"),
+        ({"do_max_pixels": 5}, "captioner.max_pixels 1003520, now 5"),
+        ({"captioner": "measured"}, "captioner.name 'scripted', now 'measured'"),
+        ({"embedder_settings": {"width": "64"}}, "embedder.width 512, now 64"),
+        ({"shard_size": 5}, "shard_size 4, now 5"),
+        ({"limit": 3}, "limit None, now 3"),
+    ],
+)
+def test_other_settings_are_refused_by_name(
+    tmp_path: Path, draw_pairs: Any, changed: dict[str, Any], field: str
+) -> None:
+    folders = draw_pairs(6)
+    caption(tmp_path / "s", folders, shard_size=4)
+    before = contents(tmp_path / "s")
+    with pytest.raises(FingerprintMismatch, match=field):
+        caption(tmp_path / "s", folders, **changed)
+    assert contents(tmp_path / "s") == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ("the scene is too dark", "the scene is far too dark", "prompt"),
+        ("  low_light:", "  lowlight:", "prompt|schema|task.vocabulary"),
+        ("intensity: 48, consistency: 20", "intensity: 47, consistency: 20", "task.weights"),
+    ],
+)
+def test_a_changed_task_is_refused(
+    tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch, old: str, new: str, field: str
+) -> None:
+    import pipeline.job
+    from pipeline.tasks import parse_task
+
+    folders = draw_pairs(4)
+    caption(tmp_path / "s", folders)
+    text = (Path(__file__).parents[2] / "manifests/tasks/ivf.yaml").read_text()
+    assert old in text
+    changed = parse_task(text.replace(old, new).encode(), source="ivf")
+    monkeypatch.setattr(pipeline.job, "load_task", lambda _: changed)
+    with pytest.raises(FingerprintMismatch, match=field):
+        caption(tmp_path / "s", folders)
+
+
+def test_changed_data_is_refused(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(6)
+    caption(tmp_path / "s", folders, shard_size=2)
+    (folders[0] / "p0003.png").write_bytes((folders[0] / "p0004.png").read_bytes())
+    with pytest.raises(FingerprintMismatch, match=r"p0003\.png.*(bytes were|sha256 was)"):
+        caption(tmp_path / "s", folders)
+    (folders[0] / "p0003.png").unlink()
+    (folders[1] / "p0003.png").unlink()
+    with pytest.raises(FingerprintMismatch, match=r"6\}, now"):
+        caption(tmp_path / "s", folders)
