@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from fusion.alignment import KINDS, STRICT, Fit, Fitted
 from fusion.inference import (
+    DEEP_WRITERS,
     EIGHT_BIT_COLOUR,
-    SIXTEEN_BIT,
     SUFFIXES,
     TRANSFORM,
     Fuser,
@@ -61,7 +61,7 @@ class FolderOptions:
         if SUFFIXES.get(self.suffix) is None:
             known = ", ".join(name.lstrip(".") for name in SUFFIXES)
             raise InputError(f"--format {self.suffix.lstrip('.')!r}: use one of {known}")
-        if self.output.sixteen_bit and SUFFIXES[self.suffix] not in SIXTEEN_BIT:
+        if self.output.sixteen_bit and SUFFIXES[self.suffix] not in DEEP_WRITERS:
             raise InputError(f"--format {self.suffix.lstrip('.')} holds no 16-bit images; use png or tiff")
         if self.jobs < 1:
             raise InputError(f"--jobs {self.jobs}: at least 1")

@@ -25,7 +25,7 @@ def fuse(
     weights: Annotated[str | None, typer.Option(help="A run, a weights folder, a shipped name or a Hub id.")] = None,
     tile: Annotated[int | None, typer.Option(help="Fuse in tiles of this many pixels a side.")] = None,
     grey: Annotated[bool, typer.Option("--grey", help="Write luma only.")] = False,
-    sixteen_bit: Annotated[bool, typer.Option("--sixteen-bit", help="Write 16-bit grey (PNG, TIFF).")] = False,
+    sixteen_bit: Annotated[bool, typer.Option("--sixteen-bit", help="Write 16 bits a channel (PNG, TIFF).")] = False,
     format: Annotated[str, typer.Option(help="For folders: png, jpg, webp, tiff or bmp.")] = "png",
     jobs: Annotated[int, typer.Option(help="For folders: threads that decode, and as many that encode.")] = 2,
     align: Annotated[

@@ -1,0 +1,169 @@
+"""Folders: three stages at once, formats and depths, a log that survives, and failures that stop nothing."""
+
+from __future__ import annotations
+
+import errno
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import Run
+from PIL import Image
+
+from fusion import folders
+from fusion.alignment import Fit, Fitted
+from fusion.folders import LOG, Entry, FolderOptions, check_entries, fuse_folders, read_log
+from fusion.inference import Fuser, Output, save_fused
+from pipeline.errors import InputError, TooManyFailures
+from pipeline.images import Picture
+
+SHAPE = (24, 32)
+
+
+@pytest.fixture(scope="module")
+def fuser() -> Fuser:
+    return Fuser.from_pretrained("nano", device="cpu")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Six pairs, a to f."""
+    for index, stem in enumerate("abcdef"):
+        random = np.random.default_rng(index)
+        for kind, shape in (("vi", (*SHAPE, 3)), ("ir", SHAPE)):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            rows = np.linspace(20, 200, SHAPE[0])[:, None]
+            base = rows + random.uniform(-20, 20, shape[:2])
+            image = base[..., None] + np.array([0, 9, 40]) if len(shape) == 3 else base
+            Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(tmp_path / kind / f"{stem}.png")
+    return tmp_path
+
+
+def run(fuser: Fuser, home: Path, **options: Any) -> list[Entry]:
+    return fuse_folders(fuser, home / "vi", home / "ir", home / "out", FolderOptions(**options))
+
+
+def test_decoding_fusing_and_encoding_overlap(fuser: Fuser, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in ("vi", "ir"):
+        for index in range(40):
+            (home / kind / f"n{index}.png").symlink_to(home / kind / "a.png")
+    spent = {"decode": 0.0, "fuse": 0.0, "encode": 0.0}
+
+    def rest(stage: str) -> None:
+        started = time.perf_counter()
+        time.sleep(0.03)
+        spent[stage] += time.perf_counter() - started
+
+    picture = Picture(pixels=np.zeros(SHAPE, dtype=np.uint8))
+    monkeypatch.setattr(folders, "read_checked", lambda *_: rest("decode") or Fitted(visible=picture, infrared=picture))
+    monkeypatch.setattr(fuser, "fuse_pictures", lambda *_: rest("fuse"))
+    monkeypatch.setattr(folders, "save_fused", lambda *_: rest("encode"))
+    started = time.perf_counter()
+    run(fuser, home, jobs=1)
+    whole = time.perf_counter() - started
+    assert max(spent.values()) > 0.8 * whole, "one after the other they would take a third each"
+
+
+@pytest.mark.parametrize(("suffix", "kind", "near"), [
+    (".png", "PNG", 0), (".tiff", "TIFF", 0), (".webp", "WEBP", 0), (".jpg", "JPEG", 2.5)
+])  # fmt: skip
+def test_every_format_holds_what_was_fused(fuser: Fuser, home: Path, suffix: str, kind: str, near: float) -> None:
+    run(fuser, home, suffix=suffix)
+    for stem in "af":
+        pair = (np.asarray(Image.open(home / folder / f"{stem}.png")) for folder in ("vi", "ir"))
+        written = Image.open(home / "out" / f"{stem}{suffix}")
+        assert written.format == kind
+        assert np.abs(np.asarray(written).astype(int) - fuser(*pair)).mean() <= near
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_sixteen_bit_colour_is_read_back_by_another_decoder(fuser: Fuser, home: Path, suffix: str) -> None:
+    av = pytest.importorskip("av", reason="the independent decoder")
+    run(fuser, home, suffix=suffix, output=Output(sixteen_bit=True))
+    with av.open(str(home / "out" / f"c{suffix}")) as container:
+        frame = next(container.decode(video=0))
+        assert frame.format.name.startswith("rgb48")
+        decoded = frame.to_ndarray(format="rgb48le") if frame.format.name == "rgb48le" else frame.to_ndarray()
+    visible, infrared = (np.asarray(Image.open(home / folder / "c.png")) / np.float32(255) for folder in ("vi", "ir"))
+    expected = np.rint(fuser(visible, infrared) * 65535)
+    assert np.abs(decoded.astype(float) - expected).max() <= 1
+    assert len(np.unique(decoded)) > 256
+    with Image.open(home / "out" / f"c{suffix}") as image:
+        assert image.size == SHAPE[::-1]
+
+
+def test_a_full_disk_fails_a_pair_and_not_the_rest(fuser: Fuser, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(out: Path, *rest: Any) -> None:
+        if out.stem in "be":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save_fused(out, *rest)
+
+    monkeypatch.setattr(folders, "save_fused", full)
+    (home / "ir" / "d.png").write_bytes(b"not an image")
+    entries = run(fuser, home)
+    assert [entry.stem for entry in entries if entry.status == "failed"] == ["b", "d", "e"]
+    assert sorted(path.name for path in (home / "out").glob("*.png")) == ["a.png", "c.png", "f.png"]
+    with pytest.raises(TooManyFailures) as listed:
+        check_entries(entries, home / "out")
+    assert "3 of 6 pairs failed" in str(listed.value)
+    assert all(f"\n  {stem}: " in str(listed.value) for stem in "bde") and "No space left" in str(listed.value)
+    monkeypatch.undo()
+    assert [entry.status for entry in run(fuser, home)].count("ok") == 5, "the next run makes what is missing"
+
+
+def test_a_run_that_is_broken_off_keeps_what_it_logged(fuser: Fuser, home: Path) -> None:
+    def stop(entry: Entry) -> None:
+        if entry.stem == "c":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fuse_folders(fuser, home / "vi", home / "ir", home / "out", FolderOptions(jobs=1), stop)
+    log = home / "out" / LOG
+    assert {"a", "b", "c"} <= set(read_log(log))
+    log.write_text(log.read_text() + "d,ok,d.p")  # as a killed process would leave it
+    before = {stem: (home / "out" / f"{stem}.png").stat().st_mtime_ns for stem in "abc"}
+    (home / "out" / "b.png").write_bytes(b"touched since")
+    assert [entry.status for entry in run(fuser, home)] == ["ok"] * 6
+    after = {stem: (home / "out" / f"{stem}.png").stat().st_mtime_ns for stem in "abc"}
+    assert before["a"] == after["a"] and before["c"] == after["c"] and before["b"] != after["b"]
+    assert set(read_log(log)) == set("abcdef")
+
+
+def test_a_file_of_the_right_name_alone_is_not_trusted(fuser: Fuser, home: Path) -> None:
+    run(fuser, home)
+    made = (home / "out" / "a.png").read_bytes()
+    (home / "out" / LOG).unlink()
+    (home / "out" / "a.png").write_bytes((home / "out" / "b.png").read_bytes())
+    run(fuser, home)
+    assert (home / "out" / "a.png").read_bytes() == made
+    grey = run(fuser, home, output=Output(grey=True))
+    assert grey[0].status == "ok" and Image.open(home / "out" / "a.png").mode == "L", "other options, other results"
+
+
+def test_pairs_of_unlike_size_fail_alone_and_are_scaled_when_asked(fuser: Fuser, home: Path) -> None:
+    Image.new("L", (16, 12)).save(home / "ir" / "b.png")
+    entries = run(fuser, home)
+    assert [entry.status for entry in entries] == ["ok", "failed", "ok", "ok", "ok", "ok"]
+    assert "--resize" in entries[1].error
+    assert [entry.status for entry in run(fuser, home, asked=Fit(resize=True))] == ["ok"] * 6
+
+
+def test_what_cannot_be_a_folder_run_is_refused_at_once(fuser: Fuser, home: Path) -> None:
+    with pytest.raises(InputError, match="holds no 16-bit"):
+        FolderOptions(suffix=".jpg", output=Output(sixteen_bit=True))
+    with pytest.raises(InputError, match="use one of"):
+        FolderOptions(suffix=".gif")
+    with pytest.raises(InputError, match="at least 1"):
+        FolderOptions(jobs=0)
+    with pytest.raises(InputError, match="holds the images"):
+        fuse_folders(fuser, home / "vi", home / "ir", home / "vi")
+
+
+def test_the_command_lists_failures_last(fusioncli: Run, home: Path) -> None:
+    (home / "vi" / "e.png").write_bytes(b"")
+    done = fusioncli("fuse", "vi", "ir", "--out", "out", "--weights", "nano", "--jobs", "3", "--format", "webp")
+    assert done.returncode == 3
+    assert done.stderr.rstrip().splitlines()[-1].strip().startswith("e: ")
+    assert len(list((home / "out").glob("*.webp"))) == 5
