@@ -25,7 +25,8 @@ def check_arguments(words: list[str]) -> str:
             _, found, words = command.resolve_command(context, words)
             assert found is not None
             command = found
-    except typer.Exit:  # --help and the like answer at once
+    except (typer.Exit, SystemExit) as left:  # --help and the like answer at once
+        assert not getattr(left, "code", 0)
         return context.command_path if context else "fusioncli"
 
 

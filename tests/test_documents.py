@@ -1,0 +1,176 @@
+"""Every command and every piece of Python in README and docs: checked against the real program, and executed.
+
+All shell lines are parsed against the real options (default suite). The guides are then executed from top to bottom in a
+folder of their own (slow); what cannot run here, and why, is in NOT_HERE and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import yaml
+from command_line import REPOSITORY, SHIM
+from PIL import Image
+from shell_lines import check_line
+
+PAGES = sorted((REPOSITORY / "docs").rglob("*.md"))
+DOCUMENTS = [*(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "docker/README.md")), *PAGES]
+EXECUTED = ("README", "quickstart", "own-data", "training", "benchmarking", "deploying", "metrics", "command-line")
+NOT_HERE = {
+    r"^make ": "builds the environment that this test runs in; `make test` and CI run the targets",
+    r"^pip install": "the extras are installed with the tests; test_docker.py runs an install",
+    r"^(docker|ray|vllm|accelerate) ": "needs a container engine, a cluster or GPUs; parsed only",
+    r"^fusioncli demo": "serves until it is interrupted; test_demo_browser.py runs it",
+    r"--show-completion": "asks which shell called it; test_command_line.py completes words",
+    r"(msrs|roadscene)": "needs the data set; the guides do the same on drawn pairs",
+    r"--to (onnx|openvino)": "needs the extra export; test_export.py runs it",
+}
+FEWER_STEPS = {"train-teacher": "6", "distill": "6"}  # of a run that a document leaves at its recipe's hundreds
+
+
+class Block(NamedTuple):
+    """A fenced block: its language, its lines, where it is."""
+
+    language: str
+    lines: tuple[str, ...]
+    where: str
+
+
+def blocks(path: Path) -> Iterator[Block]:
+    language, lines, start = None, [], 0
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if not line.startswith("```"):
+            lines.append(line)
+        elif language is None:
+            language, lines, start = line[3:].strip(), [], number
+        else:
+            yield Block(language, tuple(lines), f"{path.relative_to(REPOSITORY)}:{start}")
+            language = None
+    assert language is None, f"{path}: a block is not closed"
+
+
+def commands(block: Block) -> list[str]:
+    """The shell lines of a block, without comments."""
+    return [line for line in block.lines if line.strip() and not line.startswith("#")] if block.language == "sh" else []
+
+
+ALL = [block for path in DOCUMENTS for block in blocks(path)]
+
+
+@pytest.mark.parametrize("block", [block for block in ALL if block.language == "sh"], ids=lambda block: block.where)
+def test_every_command_has_the_options_it_is_given(block: Block) -> None:
+    for line in commands(block):
+        check_line(line)
+
+
+@pytest.mark.parametrize("block", [block for block in ALL if block.language == "python"], ids=lambda block: block.where)
+def test_every_piece_of_python_compiles(block: Block) -> None:
+    compile("\n".join(block.lines), block.where, "exec")
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_no_command_hides_outside_a_shell_block(path: Path) -> None:
+    assert {block.language for block in blocks(path)} <= {"sh", "python", "text"}
+    outside = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert not re.search(r"^ {4}(fusioncli|make|pip|docker) ", outside, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_to_files_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", path.read_text()):
+        if not target.startswith(("http:", "https:", "mailto:")):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_the_site_has_every_page_and_the_guides_that_were_promised() -> None:
+    site = yaml.safe_load((REPOSITORY / "docs" / "mkdocs.yml").read_text())
+    listed = set(re.findall(r"[\w/.-]+\.md", str(site["nav"])))
+    assert listed == {str(path.relative_to(REPOSITORY / "docs")) for path in PAGES}
+    assert site["theme"]["font"] is False  # nothing is fetched from elsewhere
+    assert "make docs" in (REPOSITORY / ".ci" / "run").read_text()
+
+
+def test_what_is_not_executed_is_really_written_somewhere() -> None:
+    lines = [line for block in ALL for line in commands(block)]
+    for pattern in NOT_HERE:
+        assert any(re.search(pattern, line) for line in lines), f"{pattern}: an exception without a use"
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A folder with what the documents take for granted: a pair as files, two folders of pairs."""
+    from pipeline.synth import draw_pairs
+
+    draw_pairs(tmp_path / "drawn", 6, 4, height=200, width=240)
+    shutil.copytree(tmp_path / "drawn" / "vi", tmp_path / "visible_folder")
+    shutil.copytree(tmp_path / "drawn" / "ir", tmp_path / "infrared_folder")
+    for name in ("visible", "infrared"):
+        shutil.copy(next((tmp_path / f"{name}_folder").iterdir()), tmp_path / f"{name}.png")
+    shutil.rmtree(tmp_path / "drawn")
+    return tmp_path
+
+
+def environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{SHIM}",
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+def execute(line: str, folder: Path) -> None:
+    words = shlex.split(line, comments=True)
+    assert words[0] == "fusioncli", f"nothing runs {line!r}"
+    steps = FEWER_STEPS.get(words[1])
+    if steps and "--resume" not in words:
+        words += ["--set", f"steps={steps}"]
+    command = [sys.executable, "-m", "cli", *words[1:]]
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+
+
+PRELUDE = """
+import numpy as np
+from PIL import Image
+visible, infrared, fused = (np.asarray(Image.open(name)) for name in ("visible.png", "infrared.png", "fused.png"))
+"""
+
+
+@pytest.mark.slow  # trains small networks many times over
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", EXECUTED)
+def test_a_document_runs_from_top_to_bottom(name: str, workspace: Path) -> None:
+    (path,) = (path for path in DOCUMENTS if path.stem == name and path.parent.name != "docker")
+    rng = np.random.default_rng(0)
+    picture = Image.open(workspace / "visible.png")
+    Image.fromarray(rng.integers(0, 256, (picture.height, picture.width, 3), np.uint8)).save(workspace / "fused.png")
+    ran = 0
+    for block in blocks(path):
+        for line in commands(block):
+            if not any(re.search(pattern, line) for pattern in NOT_HERE):
+                execute(line, workspace)
+                ran += 1
+        if block.language == "python":
+            code = PRELUDE + "\n".join(block.lines)
+            done = subprocess.run(
+                [sys.executable, "-c", code],
+                cwd=workspace,
+                env=environment(),
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+            assert done.returncode == 0, f"{block.where}\n{done.stderr[-2000:]}"
+            ran += 1
+    assert ran
