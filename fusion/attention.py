@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,8 +19,8 @@ __all__ = ["MARGIN", "REACH", "WINDOW", "ChannelAttention", "SpatialAttention", 
 class ChannelAttention(nn.Module):
     """Attention between channels: every channel is a token, its pixels are the features (Restormer, Eq. 1).
 
-    C must divide by ``heads``. Two matrix products over the pixels do it: the inner products of q and k with each
-    other, and v times one C × C matrix that already holds the attention and the output projection.
+    C must divide by ``heads``. Two matrix products over the pixels do it: the inner products of q and k, and v times one
+    C × C matrix that already holds the attention and the output projection.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -56,25 +58,53 @@ class ChannelAttention(nn.Module):
         return by_bands(x, 3 * c, 0, mixed, out=v)  # a band's values are not read again once they are mixed
 
     def _products(self, q_k: Tensor) -> Tensor:
-        """Inner products along the pixels, (N, heads, 2e, 2e), of q's and k's e channels of each head."""
+        """(N, heads, e, e + 2): sums over the pixels of q·k, for e channels of q and k each, then of q² and of k²."""
         n, h, w, c = q_k.shape
         e = c // 2 // self.heads
-        tokens = q_k.reshape(n, h * w, 2, self.heads, e).permute(0, 3, 1, 2, 4).reshape(n, self.heads, h * w, 2 * e)
-        return tokens.transpose(-2, -1) @ tokens
+        tokens = q_k.reshape(n, h * w, 2, self.heads, e).permute(0, 3, 1, 2, 4).reshape(n * self.heads, h * w, 2 * e)
+        if tokens.requires_grad and torch.is_grad_enabled():
+            products: Tensor = _InnerProducts.apply(tokens)  # type: ignore[no-untyped-call]
+        else:
+            products = _inner_products(tokens)
+        return products.unflatten(0, (n, self.heads))
 
     def _matrix(self, products: Tensor) -> Tensor:
         """(N, C, C): softmax of the cosines of q and k, then the output projection."""
         shared = shared_statistics()
         if shared is not None:
             products = shared.of(self, products)
-        e = products.shape[-1] // 2
+        e = products.shape[-2]
         # Dividing the products by the two norms equals normalising q and k along their pixels.
-        norms = products.diagonal(dim1=-2, dim2=-1).clamp_min(1e-24).sqrt()
-        cosines = products[..., :e, e:] / (norms[..., :e, None] * norms[..., None, e:])
+        norms = products[..., e:].clamp_min(1e-24).sqrt()
+        cosines = products[..., :e] / (norms[..., :1] * norms[..., 1:].transpose(-2, -1))
         attention = (self.temperature * cosines).softmax(dim=-1)
         out = self.out.weight.flatten(1).t().reshape(self.heads, e, -1).to(attention.dtype)
         matrix: Tensor = attention.transpose(-2, -1) @ out
         return matrix.flatten(1, 2)
+
+
+def _inner_products(tokens: Tensor) -> Tensor:
+    """(B, e, e + 2) of (B, P, 2e) tokens, q beside k: q·k, q², k² summed over P."""
+    q, k = tokens.chunk(2, dim=-1)
+    squares = tokens.square().sum(dim=1).unflatten(-1, (2, -1)).transpose(1, 2)
+    return torch.cat([torch.bmm(q.transpose(1, 2), k), squares], dim=-1)
+
+
+class _InnerProducts(torch.autograd.Function):
+    """``_inner_products`` with its gradient in one matrix product: [q k] · [[2 diag(q²'), q·k'], [q·k'ᵀ, 2 diag(k²')]]."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor) -> Tensor:
+        ctx.save_for_backward(tokens)
+        return _inner_products(tokens)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (tokens,) = ctx.saved_tensors
+        across = gradient[..., :-2]
+        q_squares, k_squares = (2 * torch.diag_embed(part) for part in gradient[..., -2:].unbind(-1))
+        rows = torch.cat([q_squares, across], dim=-1), torch.cat([across.transpose(1, 2), k_squares], dim=-1)
+        return torch.bmm(tokens, torch.cat(rows, dim=1).to(tokens.dtype))
 
 
 class SpatialAttention(nn.Module):
