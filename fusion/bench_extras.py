@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -18,6 +19,8 @@ from pipeline.console import progress
 from pipeline.errors import InputError
 from pipeline.pairs import read_pair
 
+TEXT = ' data-kind="text"'
+
 
 def published(datasets: Sequence[DatasetResult], numbers: tuple[str, ...] = TABLES) -> list[ExtraTable]:
     """The rows of the paper's tables ``numbers`` on these data sets."""
@@ -30,7 +33,16 @@ def published(datasets: Sequence[DatasetResult], numbers: tuple[str, ...] = TABL
                 "Printed in the paper, not measured here. Its test split, its metric scripts and its resolution may differ "
                 f"from this run's ({dataset.split}, convention {dataset.convention}); compare only what agrees in all three."
             )
-            tables.append(_table(f"published-{dataset.name}", title, about, header, rows))
+            tables.append(
+                ExtraTable(
+                    anchor=f"published-{dataset.name}",
+                    title=title,
+                    label="Published",
+                    about=f"{paper.title}. {about}",
+                    header=tuple(header),
+                    rows=tuple(map(tuple, rows)),
+                )
+            )
     return tables
 
 
@@ -61,26 +73,41 @@ def ceilings(bench: BenchSet, result: DatasetResult, count: int) -> ExtraTable:
         rows.append([card.title, number(mean), "–" if share is None else f"{share:.0%}"])
     rows.append(["optimised pixels", number(top), "100%"])
     about = (
-        f"{count} evenly spaced pairs. The last row optimises the pixels themselves, from the maximum, for this very sum: a "
+        f"{count} evenly spaced pair{'s' * (count != 1)}. The last row optimises the pixels themselves, from the maximum, for this very sum: a "
         "local search, so the true ceiling may lie higher. The share counts from the pixel maximum."
     )
     title = f"How much of the reachable VIF + Qabf is reached: {result.name}"
-    return _table(f"ceiling-{result.name}", title, about, ["method", "VIF + Qabf", "share of the way"], rows)
+    return ExtraTable(
+        anchor=f"ceiling-{result.name}",
+        title=title,
+        label="Ceiling",
+        about=about,
+        header=("method", "VIF + Qabf", "share of the way"),
+        rows=tuple(map(tuple, rows)),
+    )
 
 
 def section(table: ExtraTable) -> Section:
-    """The table for the page."""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.header)
+    """The table for the page, sortable."""
+    head = "".join(
+        f'<th scope="col"{"" if place else TEXT}><button type="button">{escape(name)}</button></th>'
+        for place, name in enumerate(table.header)
+    )
     body = "".join(
-        f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in row[1:]) + "</tr>"
+        f'<tr><th scope="row" data-value="{escape(row[0])}">{escape(row[0])}</th>'
+        + "".join(f'<td data-value="{_value(cell)}">{escape(cell)}</td>' for cell in row[1:])
+        + "</tr>"
         for row in table.rows
     )
     html = (
-        f'<p class="quiet">{escape(table.about)}</p><div class="card"><div class="scroll"><table><thead><tr>{head}</tr>'
-        f"</thead><tbody>{body}</tbody></table></div></div>"
+        f'<p class="quiet">{escape(table.about)}</p><div class="card"><div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{escape(table.title)}"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody>'
+        "</table></div></div>"
     )
-    return Section(anchor=table.anchor, title=table.title, html=html)
+    return Section(anchor=table.anchor, title=table.title, html=html, label=table.label)
 
 
-def _table(anchor: str, title: str, about: str, header: list[str], rows: list[list[str]]) -> ExtraTable:
-    return ExtraTable(anchor=anchor, title=title, about=about, header=tuple(header), rows=tuple(map(tuple, rows)))
+def _value(cell: str) -> str:
+    """The number a cell begins with, for sorting; nothing where it begins with none."""
+    found = re.match(r"-?\d+(\.\d+)?", cell)
+    return found.group() if found else ""

@@ -100,8 +100,13 @@ def methods_for(
             continue
         method = NetworkMethod(name, source, device=device)
         store = stores / dataset
-        if method.takes_text and (store / "store.json").is_file():
-            method.texts, method.text_source = stored_texts(store), str(store)
+        if method.takes_text:
+            if not (store / "store.json").is_file():
+                raise InputError(
+                    f"{name}: this network reads a text on each pair, and there is no store {store}; make it with "
+                    f"`fusioncli caption --dataset {dataset}`, or name the folder of stores with --stores"
+                )
+            method.give_texts(stored_texts(store), str(store), pairs)
         methods.append(method)
     return methods
 

@@ -130,6 +130,7 @@ def detections(bench: BenchSet, out: Path, task: DetectionTask) -> ExtraTable:
     return ExtraTable(
         anchor=f"detection-{bench.manifest.name}",
         title=f"Detection: {bench.manifest.name}",
+        label="Detection",
         about=f"COCO evaluation on {len(sizes)} images, labels {labels.parent.name}/{labels.name}; detector: "
         f"{task.detector or 'given predictions'}.{gaps}",
         header=("method", "mAP@0.5", "mAP@0.5:0.95", *(f"{name} @0.5" for name in MSRS_CLASSES)),
@@ -154,6 +155,7 @@ def segmentations(bench: BenchSet, out: Path, task: SegmentationTask) -> ExtraTa
     return ExtraTable(
         anchor=f"segmentation-{bench.manifest.name}",
         title=f"Segmentation: {bench.manifest.name}",
+        label="Segmentation",
         about=f"{len(stems)} images; model: {task.segmenter or 'given masks'}.{_gaps({name: score.images for name, score in scores.items()}, len(stems))}",
         header=("method", "mIoU", *task.names),
         rows=tuple(

@@ -97,25 +97,17 @@ class BaselineMethod:
 
 
 class NetworkMethod:
-    """A network with its weights. ``texts`` maps a pair's file digests to its text embedding, for a teacher."""
+    """A network with its weights; a teacher must be given texts (``give_texts``)."""
 
-    def __init__(
-        self,
-        name: str,
-        source: str | Path,
-        *,
-        device: str = "cpu",
-        texts: Mapping[tuple[str, str], Tensor] | None = None,
-        text_source: str | None = None,
-    ) -> None:
+    def __init__(self, name: str, source: str | Path, *, device: str = "cpu") -> None:
         from fusion.weights import load_weights
 
         self.name = name
         self.weights = load_weights(source)
         self.network = self.weights.network.to(device)
         self.device = device
-        self.texts = texts if self.takes_text else None
-        self.text_source = text_source if self.texts else None
+        self.texts: Mapping[tuple[str, str], Tensor] | None = None
+        self.text_source: str | None = None
 
     @property
     def takes_text(self) -> bool:
@@ -146,16 +138,32 @@ class NetworkMethod:
             fused = luma(fused)
         return as_pixels(fused)
 
+    def give_texts(self, texts: Mapping[tuple[str, str], Tensor], source: str, pairs: Sequence[Pair]) -> None:
+        """Condition on ``texts``, embeddings by the digests of a pair's files, from the store ``source``.
+
+        Raises InputError where it lacks one of ``pairs`` or has embeddings of another width than the network's.
+        """
+        digests = {pair.stem: (file_digest(pair.first), file_digest(pair.second)) for pair in pairs}
+        lacking = [stem for stem, files in digests.items() if files not in texts]
+        if lacking:
+            raise InputError(
+                f"{self.name}: {len(lacking)} of {len(pairs)} pairs have no text in {source}: {shown(lacking)}; caption "
+                "the split that is benchmarked, or name another folder of stores with --stores"
+            )
+        used = torch.stack([texts[files] for files in digests.values()])
+        wanted = getattr(self.network.config, "text_width", None)
+        if used.shape[1] != wanted:
+            raise InputError(
+                f"{self.name}: takes texts of width {wanted}, {source} holds width {used.shape[1]}; caption again with the "
+                "embedder that the network was trained with"
+            )
+        self.texts = texts
+        self.text_source = f"{source}, SHA-256 {hashlib.sha256(used.numpy().tobytes()).hexdigest()[:16]}"
+
     def _text(self, pair: Pair) -> Tensor | None:
         if self.texts is None:
             return None
-        digests = file_digest(pair.first), file_digest(pair.second)
-        if digests not in self.texts:
-            raise InputError(
-                f"{self.name}: {pair.stem} is not in {self.text_source}, so its text is unknown; caption the data set "
-                "with the split that is benchmarked, or give the method another store"
-            )
-        return self.texts[digests][None].to(self.device)
+        return self.texts[file_digest(pair.first), file_digest(pair.second)][None].to(self.device)
 
     def cost(self) -> Cost:
         from fusion.catalog import NETWORKS, build_network
@@ -256,13 +264,13 @@ def is_folder_of_images(path: Path) -> bool:
 
 
 def stored_texts(store: Path, prior: str = "text") -> dict[tuple[str, str], Tensor]:
-    """Text embeddings of a store by the SHA-256 of both files of the pair."""
+    """Text embeddings of a store by the SHA-256 of both files of the pair; a failed caption has none."""
     from pipeline.store import Store
 
     opened = Store.open(store)
-    rows = opened.rows(prior, columns=["key", "text_embedding"])
-    by_key = dict(zip(rows["key"].to_pylist(), rows["text_embedding"].to_pylist(), strict=True))
+    vectors = opened.rows(prior, columns=["text_embedding"])["text_embedding"].to_pylist()
     return {
-        (row.first_sha256, row.second_sha256): torch.tensor(by_key[row.key], dtype=torch.float32)
-        for row in opened.plan()
+        (row.first_sha256, row.second_sha256): torch.tensor(vector, dtype=torch.float32)
+        for row, vector in zip(opened.plan(), vectors, strict=True)
+        if vector is not None
     }

@@ -78,7 +78,7 @@ def published_table(
     """Title, header and rows for the console; empty rows when the paper says nothing of the data set."""
     rows = paper.about(dataset, tables)
     metrics = list(dict.fromkeys(metric for row in rows for metric in row.values))
-    title = f"As published on {dataset} ({paper.title}); convention {paper.convention}"
+    title = f"As published on {dataset}, convention {paper.convention}"
     body = [
         [row.method, *(f"{row.values[metric]:.3f}" if metric in row.values else "–" for metric in metrics), _size(row)]
         for row in rows

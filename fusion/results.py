@@ -115,22 +115,24 @@ class DatasetResult:
 
     @property
     def lead(self) -> str:
-        """The method the page talks about: the student if there is one, else the last network, folder or method."""
+        """The method the page talks about: the student or "ours" if there is one, else the first network or folder that is
+        no teacher, else the maximum."""
         ours = [name for name, card in self.methods.items() if card.kind in ("network", "folder")]
         for wanted in ("student", "ours"):
             if wanted in ours:
                 return wanted
         if ours:
-            return ours[-1]
+            return next((name for name in ours if not name.startswith("teacher")), ours[0])
         return "maximum" if "maximum" in self.methods else list(self.methods)[-1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtraTable:
-    """A table beside the scores, all text: published rows, a ceiling, detection, segmentation."""
+    """A table beside the scores, all text: published rows, a ceiling, detection, segmentation. ``label``: a short title."""
 
     anchor: str
     title: str
+    label: str
     about: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]

@@ -37,9 +37,14 @@ def costs(cost: Cost | None) -> tuple[str, str, str, str]:
     return (
         count(cost.parameters),
         "–" if cost.gflops is None else f"{cost.gflops:.3g}" if cost.gflops < 1000 else f"{cost.gflops:.0f}",
-        f"{cost.latency_ms:.0f}" if cost.latency_ms >= 100 else f"{cost.latency_ms:.1f}",
+        milliseconds(cost.latency_ms),
         "–" if cost.peak_mib is None else f"{cost.peak_mib:.0f}",
     )
+
+
+def milliseconds(value: float) -> str:
+    """Whole ones from 100 on, else one decimal."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
 
 
 def count(parameters: int) -> str:
@@ -132,10 +137,15 @@ def gaps(result: DatasetResult) -> list[str]:
         for name, missing in result.missing.items()
     ]
     for metric in result.metrics:
-        gap = max(result.summaries[name][metric].undefined - result.missing.get(name, 0) for name in result.methods)
-        if gap:
+        lacking = {
+            name: result.summaries[name][metric].undefined - result.missing.get(name, 0) for name in result.methods
+        }
+        affected = [result.methods[name].title for name, gap in lacking.items() if gap]
+        if affected:
+            whose = "" if len(affected) == len(result.methods) else f" of {', '.join(affected)}"
             sentences.append(
-                f"{metric} is undefined on up to {gap} of {len(result.keys)} images, which are left out of its mean."
+                f"{metric} is undefined on up to {max(lacking.values())} of {len(result.keys)} images{whose}, which are left "
+                "out of its mean."
             )
     return sentences
 

@@ -15,18 +15,20 @@ from fusion.report.gallery import Shot, encode, worst_cases
 from fusion.report.pareto import pareto_plot
 from fusion.report.words import headlines, sentences
 from fusion.results import BenchResult, DatasetResult
-from fusion.tables import RANK_NOTE, costs, headings, number
+from fusion.tables import RANK_NOTE, costs, headings, milliseconds, number
 from pipeline.atomic import write_text
 from pipeline.console import progress
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of the page: ``anchor`` for its link, ``title`` as shown, ``html`` ready to insert."""
+    """A part of the page: ``anchor`` for its link, ``title`` as shown, ``html`` ready to insert, ``label`` in the links
+    at the top where the title is too long for them."""
 
     anchor: str
     title: str
     html: str
+    label: str = ""
 
 
 def write_page(
@@ -67,7 +69,7 @@ def write_page(
         subtitle=escape(_subtitle(result)),
         style=_part("page.css"),
         script=_part("page.js"),
-        navigation="".join(f'<a href="#{part.anchor}">{escape(part.title)}</a>' for part in sections),
+        navigation="".join(f'<a href="#{part.anchor}">{escape(part.label or part.title)}</a>' for part in sections),
         body="\n".join(
             f'<section id="{part.anchor}"><h2>{escape(part.title)}</h2>{part.html}</section>' for part in sections
         ),
@@ -286,7 +288,8 @@ def _provenance_section(result: BenchResult) -> Section:
             weights = f"<code>{card.digest}</code>" if card.digest else "–"
             cost = card.cost
             timing = (
-                f"{cost.runs} runs, {cost.threads} threads, {cost.device}, {cost.dtype}, p95 {cost.latency_p95_ms:.1f} ms"
+                f"{cost.runs} run{'s' * (cost.runs != 1)}, {cost.threads} thread{'s' * (cost.threads != 1)}, {cost.device}, "
+                f"{cost.engine}, {cost.dtype}, p95 {milliseconds(cost.latency_p95_ms)} ms"
                 if cost
                 else "–"
             )

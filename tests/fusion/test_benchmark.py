@@ -251,3 +251,34 @@ def test_the_yardsticks_of_msrs(data_root: Path, tmp_path: Path) -> None:
     assert dataset.summaries["maximum"]["Target-level"].mean >= dataset.summaries["infrared"]["Target-level"].mean
     page = (tmp_path / "index.html").read_text()
     assert "the plain pixel maximum, which has no weights at all, reaches VIF" in page
+
+
+def test_a_teacher_takes_its_text_from_the_store(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way from captions to the page, and what happens when pairs have no text."""
+    import torch
+    from typer.testing import CliRunner
+
+    import cli
+    from fusion.catalog import NETWORKS
+    from fusion.weights import save_weights
+
+    monkeypatch.chdir(root.parent)
+    torch.manual_seed(0)
+    network = NETWORKS["teacher-tiny"].build()
+    save_weights(root.parent / "teacher", network, "a card")
+
+    def caption(*more: str) -> None:
+        words = ["--dataset", "synthetic", "--root", str(root), "--captioner", "measured", "--embedder", "hashing"]
+        done = CliRunner().invoke(cli.app, ["caption", *words, *more])
+        assert done.exit_code == 0, (done.output, done.exception)
+
+    caption("--store", "captioned/synthetic")
+    chosen = options(root, methods={"teacher": "teacher"}, metrics=("EN",), stores=Path("captioned"), limit=1)
+    told = run_all(chosen).datasets[0]
+    assert str(told.methods["teacher"].text).startswith("captioned/synthetic, SHA-256 ")
+    assert "text: captioned/synthetic" in (root.parent / "bench" / "index.html").read_text()
+    with pytest.raises(InputError, match="no store nowhere/synthetic.*fusioncli caption --dataset synthetic"):
+        run_all(replace(chosen, stores=Path("nowhere")))
+    caption("--store", "few/synthetic", "--limit", "2")
+    with pytest.raises(InputError, match="teacher: 2 of 4 pairs have no text in few/synthetic: test-2, test-3"):
+        run_all(replace(chosen, stores=Path("few"), limit=None))
