@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusion.recipe import load_recipe
+from fusion.recipe import Recipe, load_recipe
 from fusion.run import ORIGIN, read_origin
 from fusion.training import resume_run, start_run
 from pipeline.console import note
@@ -15,16 +15,15 @@ from pipeline.manifest import load_manifest
 
 INFRARED = ("msrs", "m3fd", "roadscene")
 MEDICAL = ("harvard-ct-mri", "harvard-pet-mri", "harvard-spect-mri")
-WITHOUT_TEXT = "weights={intensity: 24, consistency: 0, gradient: 48, ssim: 40, colour: 12}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One row to train: ``settings`` over the recipe's stage; ``teacher`` names the variant it is distilled from."""
+    """One row to train: ``recipe`` over the table's own ("": as it is); ``teacher`` is the variant it is distilled from."""
 
     name: str
     stage: str
-    settings: tuple[str, ...] = ()
+    recipe: str = ""
     teacher: str | None = None
 
 
@@ -41,16 +40,12 @@ TEACHER = Variant(name="teacher", stage="teacher")
 STUDENT = Variant(name="student", stage="student", teacher="teacher")
 
 
-def _without(*terms: str) -> tuple[str, ...]:
-    return tuple(f"loss.{term}=0" for term in terms)
+def _teacher(name: str, recipe: str) -> Variant:
+    return Variant(name=name, stage="teacher", recipe=recipe)
 
 
-def _student(name: str, *settings: str) -> Variant:
-    return Variant(name=name, stage="student", settings=settings, teacher="teacher")
-
-
-def _teacher(name: str, *settings: str) -> Variant:
-    return Variant(name=name, stage="teacher", settings=settings)
+def _student(name: str, recipe: str) -> Variant:
+    return Variant(name=name, stage="student", recipe=recipe, teacher="teacher")
 
 
 TABLES: dict[int, PaperTable] = {
@@ -59,30 +54,30 @@ TABLES: dict[int, PaperTable] = {
     3: PaperTable(
         datasets=("msrs",),
         trained="msrs",
-        variants=(_teacher("teacher without text", "text=false", WITHOUT_TEXT), TEACHER, STUDENT),
+        variants=(_teacher("teacher without text", "no-text"), TEACHER, STUDENT),
     ),
     4: PaperTable(
         datasets=("msrs",),
         trained="msrs",
         variants=(
             TEACHER,
-            _student("int", *_without("gradient", "ssim", "colour")),
-            _student("int+color", *_without("gradient", "ssim")),
-            _student("int+grad+ssim", *_without("colour")),
-            _student("int+color+grad", *_without("ssim")),
-            _student("color+grad+ssim", *_without("intensity", "consistency")),
-            _student("color+grad+ssim+int"),
+            _student("int", "loss-int"),
+            _student("int+color", "loss-int-color"),
+            _student("int+grad+ssim", "loss-int-grad-ssim"),
+            _student("int+color+grad", "loss-int-color-grad"),
+            _student("color+grad+ssim", "loss-color-grad-ssim"),
+            _student("color+grad+ssim+int", "loss-all"),
         ),
     ),
     5: PaperTable(
         datasets=("msrs",),
         trained="msrs",
         variants=(
-            _teacher("cat and 1x1 conv", "fusion=concat"),
-            _teacher("unlearned weight attention", "fusion=fixed"),
-            _teacher("dynamic weight conv", "fusion=dynamic"),
-            _teacher("multiscale conv", "fusion=multiscale"),
-            _teacher("ours", "fusion=ours"),
+            _teacher("cat and 1x1 conv", "fusion-concat"),
+            _teacher("unlearned weight attention", "fusion-fixed"),
+            _teacher("dynamic weight conv", "fusion-dynamic"),
+            _teacher("multiscale conv", "fusion-multiscale"),
+            _teacher("ours", "fusion-ours"),
         ),
     ),
     6: PaperTable(
@@ -90,9 +85,9 @@ TABLES: dict[int, PaperTable] = {
         trained="msrs",
         variants=(
             TEACHER,
-            _student("student d48", "network=student-d48"),
-            _student("student d32", "network=student-d32"),
-            _student("student d16", "network=student"),
+            _student("student d48", "student-d48"),
+            _student("student d32", "student-d32"),
+            _student("student d16", "student-d16"),
         ),
     ),
     7: PaperTable(
@@ -100,9 +95,9 @@ TABLES: dict[int, PaperTable] = {
         trained="msrs",
         variants=(
             TEACHER,
-            _student("base", *_without("features", "output")),
-            _student("base+res", *_without("features")),
-            _student("base+feat+res"),
+            _student("base", "distill-base"),
+            _student("base+res", "distill-base-res"),
+            _student("base+feat+res", "distill-base-feat-res"),
         ),
     ),
 }
@@ -143,10 +138,17 @@ def train_variants(
     return {variant.name: str(place / _folder(variant.name)) for variant in table.variants}
 
 
+def resolve(variant: Variant, base: str, settings: Sequence[str] = ()) -> Recipe:
+    """What ``variant`` is trained by when the table is built on the recipe ``base``."""
+    if not variant.recipe:
+        return load_recipe(base, variant.stage, settings)
+    return load_recipe(variant.recipe, variant.stage, settings, base=base)
+
+
 def _train(variant: Variant, recipe: str | None, settings: Sequence[str], store: Path, home: Path, task: str) -> None:
     out = home / _folder(variant.name)
     teacher = home / _folder(variant.teacher) if variant.teacher else None
-    wanted = load_recipe(recipe or f"paper-{task}", variant.stage, [*settings, *variant.settings])
+    wanted = resolve(variant, recipe or f"paper-{task}", settings)
     note(f"{variant.name} ({store.name}): {wanted.network}, {wanted.steps} steps")
     if (out / ORIGIN).is_file():
         if read_origin(out).recipe != wanted:

@@ -131,12 +131,12 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_recipe(name: str, stage: str, settings: Sequence[str] = ()) -> Recipe:
+def load_recipe(name: str, stage: str, settings: Sequence[str] = (), base: str | None = None) -> Recipe:
     """Read a recipe by name or from a ``.yaml`` path, for one stage, with ``key=value`` settings on top.
 
-    Raises ManifestError: no such recipe, unknown key (with the closest match), a value of the wrong kind.
+    ``base``: build on this recipe instead of the one that the file names. Raises ManifestError: no such recipe, unknown key (with the closest match), a value of the wrong kind.
     """
-    values = _resolved(name, stage, ())
+    values = _resolved(name, stage, (), base)
     for setting in settings:
         key, value = parse_setting(setting)
         values = _merged(values, _nested(key, value))
@@ -179,11 +179,12 @@ def parse_setting(setting: str) -> tuple[str, Any]:
         raise ManifestError(f"--set {setting!r}: the value is not valid YAML ({error})") from error
 
 
-def _resolved(name: str, stage: str, seen: tuple[str, ...]) -> dict[str, Any]:
+def _resolved(name: str, stage: str, seen: tuple[str, ...], base: str | None = None) -> dict[str, Any]:
     if name in seen:
         raise ManifestError(f"recipes build on each other in a circle: {' -> '.join([*seen, name])}")
     raw = _read(name)
     parent = raw.pop("base", None)
+    parent = base or parent
     own = {key: raw.pop(key, None) or {} for key in STAGES}
     values = _resolved(str(parent), stage, (*seen, name)) if parent else {}
     return _merged(_merged(values, raw), own[stage])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from fusion.paper_tables import TABLES, train_variants
+from fusion.paper_tables import TABLES, resolve, train_variants
 from fusion.published import load_paper
 from fusion.recipe import load_recipe
 from pipeline.errors import InputError
@@ -19,7 +19,7 @@ from pipeline.manifest import load_manifest
 def test_every_variant_is_a_recipe_of_its_own(number: int) -> None:
     table = TABLES[number]
     task = load_manifest(table.datasets[0]).task
-    recipes = [load_recipe(f"paper-{task}", variant.stage, variant.settings) for variant in table.variants]
+    recipes = [resolve(variant, f"paper-{task}") for variant in table.variants]
     kept = [(recipe.stage, recipe.network, recipe.fusion, recipe.text, str(recipe.factors())) for recipe in recipes]
     assert len(set(kept)) == len(kept)
     names = [variant.name for variant in table.variants]
@@ -32,6 +32,39 @@ def test_every_variant_is_a_recipe_of_its_own(number: int) -> None:
 def test_the_ablations_have_the_papers_rows(number: int) -> None:
     printed = {row.method for row in load_paper().rows if row.table == str(number)}
     assert printed == {variant.name for variant in TABLES[number].variants} - {"teacher"}
+
+
+LOSSES = {"int": {"intensity", "consistency"}, "color": {"colour"}, "grad": {"gradient"}, "ssim": {"ssim"}}
+
+
+def test_table_4_leaves_exactly_the_terms_that_its_rows_name() -> None:
+    """The student's base loss; distillation and the teacher stay whole."""
+    for variant in TABLES[4].variants:
+        terms = set(resolve(variant, "paper-ivf").factors())
+        if variant.stage == "teacher":
+            assert terms == set.union(*LOSSES.values())
+            continue
+        named = set.union(*(LOSSES[part] for part in variant.name.split("+")))
+        assert terms == named | {"features", "output"}, variant.name
+        assert resolve(variant, "paper-ivf") == load_recipe(variant.recipe, "student")  # by its own name too
+        assert set(load_recipe(variant.recipe, "teacher").factors()) == set.union(*LOSSES.values())
+
+
+def test_table_3_trains_without_text_by_the_papers_weights() -> None:
+    without, whole, _ = (resolve(variant, "paper-ivf") for variant in TABLES[3].variants)
+    assert (without.text, whole.text, whole.weights) == (False, True, "prior")
+    assert without.weights == {"intensity": 24, "consistency": 0, "gradient": 48, "ssim": 40, "colour": 12}
+
+
+def test_a_table_on_another_recipe_keeps_what_its_rows_are_about() -> None:
+    recipe = resolve(TABLES[5].variants[0], "tiny", ["steps=3"])
+    assert (recipe.network, recipe.fusion, recipe.steps) == ("teacher-tiny", "concat", 3)
+    recipe = resolve(TABLES[7].variants[2], "tiny")
+    assert (recipe.network, "output" in recipe.factors(), "features" in recipe.factors()) == (
+        "student-tiny",
+        True,
+        False,
+    )
 
 
 def test_a_missing_store_says_how_to_make_it(tmp_path: Path) -> None:
