@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from fusion.baselines import BASELINES
+from fusion.bench_extras import section
 from fusion.methods import BaselineMethod
 from fusion.report.gallery import Shot
 from fusion.report.page import write_page
-from fusion.results import BenchResult, DatasetResult
+from fusion.results import BenchResult, DatasetResult, ExtraTable
 from pipeline.images import Picture
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
@@ -59,7 +60,16 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         values={name: {metric: rng.uniform(0.1, 1, 3).tolist() for metric in METRICS} for name in names},
     )
     path = tmp_path_factory.mktemp("page") / "index.html"
-    write_page(path, BenchResult(datasets=(dataset,), machine={"cores": "2"}, command="fusioncli bench"), shots)
+    ceiling = ExtraTable(
+        anchor="ceiling-drawn",
+        title="A ceiling",
+        label="Ceiling",
+        about="Drawn.",
+        header=("method", "VIF + Qabf", "share of the way"),
+        rows=(("mean", "0.9", "-20%"), ("optimised pixels", "10.5", "100%"), ("maximum", "1.2", "0%")),
+    )
+    result = BenchResult(datasets=(dataset,), machine={"cores": "2"}, command="fusioncli bench", tables=(ceiling,))
+    write_page(path, result, shots, last=[section(ceiling)])
     return path
 
 
@@ -225,6 +235,21 @@ def test_a_narrow_screen_scrolls_only_its_tables(browser: Any, width: int) -> No
         assert browser.execute_script("return document.querySelector('.stage').getBoundingClientRect().width > 250")
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_figures_stay_inside_their_cells(browser: Any) -> None:
+    spills = """return [...document.querySelectorAll('table.sortable td')].filter(cell => [...cell.children].some(part => {
+        const [a, b] = [part.getBoundingClientRect(), cell.getBoundingClientRect()];
+        return a.width && (a.right > b.right + 1 || a.left < b.left - 1); })).length"""
+    assert browser.execute_script("return document.querySelectorAll('table.sortable td small').length") > 10
+    assert browser.execute_script(spills) == 0
+
+
+def test_extra_tables_sort_by_their_numbers(browser: Any) -> None:
+    button = "#ceiling-drawn th:nth-child(2) button"
+    browser.execute_script("document.querySelector(arguments[0]).click()", button)
+    cells = "return [...document.querySelectorAll('#ceiling-drawn tbody tr')].map(row => row.cells[0].textContent)"
+    assert browser.execute_script(cells) == ["optimised pixels", "maximum", "mean"]
 
 
 def test_dark_mode_is_dark_and_readable(browser: Any) -> None:

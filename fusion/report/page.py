@@ -187,7 +187,9 @@ def _score_cell(dataset: DatasetResult, method: str, metric: str) -> str:
         return '<td data-value="" title="undefined on every image">–</td>'
     spread = f"<small>± {(summary.high - summary.low) / 2:.3f}</small>"
     tip = f"95 % interval {summary.low:.4f} to {summary.high:.4f}, {summary.count} images"
-    return f'<td class="{rank}" data-value="{summary.mean}" title="{tip}">{number(summary.mean)}{spread}</td>'
+    return (
+        f'<td class="{rank}" data-value="{summary.mean}" title="{tip}"><span>{number(summary.mean)}</span>{spread}</td>'
+    )
 
 
 def _gallery_section(gallery: list[dict[str, Any]]) -> Section:
