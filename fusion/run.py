@@ -185,6 +185,8 @@ def model_card(origin: Origin, step: int, parameters: int, metrics: Mapping[str,
     return f"""---
 library_name: fusioncli
 pipeline_tag: image-to-image
+license: other
+license_name: terms-of-the-training-images
 tags: [image-fusion, {origin.stores[0]["task"]}, {recipe.stage}]
 ---
 # {recipe.network}, recipe {recipe.name} ({recipe.stage})
@@ -193,6 +195,9 @@ An image fusion network of {parameters:,} parameters, after {step} of {recipe.st
 Inputs: visible (or CT, PET, SPECT) in colour and infrared (or MRI) in grey, registered and of one size. Output: colour.
 
     fusioncli fuse VISIBLE INFRARED --out fused.png --weights THIS_FOLDER
+
+In Python `fusion.Fuser.from_pretrained("THIS_FOLDER")(visible, infrared)`. For looking at fused pictures and for programs that read them;
+not for diagnosis, nor where a person's safety hangs on what is or is not seen.
 
 ## Data
 {stores}

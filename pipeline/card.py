@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 from pipeline.errors import ManifestError
@@ -11,6 +12,16 @@ from pipeline.shards import FAILED
 from pipeline.store import Store
 
 CARD = "README.md"
+COLUMNS = (
+    ("key, pair_id", "name of the pair; hash of both files"),
+    ("status, error_kind, error", "ok, or failed and why: a failed pair is a row too"),
+    ("caption, scene, raw_response", "what was said, in words; the scene; the answer as it came"),
+    ("events", "degradations: modality, type, severity, description"),
+    ("clip_text, tokens, dropped_events", "the text that was embedded, its length, events that did not fit"),
+    ("text_embedding", "float32, unit length"),
+    ("loss_weights", "weights of the five loss terms that follow from the events"),
+    ("finish_reason, response_tokens", "how the model ended its answer"),
+)
 
 
 def write_card(store: Store) -> None:
@@ -28,33 +39,60 @@ def card(store: Store) -> str:
         title, terms, homepage, citation = manifest.title, manifest.terms, manifest.homepage, manifest.citation
     except ManifestError:
         terms = "not described: made from two folders"
+    finished = [prior for prior in store.prior_names() if len(store.finished(prior)) == header.shards]
     splits = ", ".join(f"{name} {count:,}" for name, count in header.splits.items())
-    configs = [
-        f"- config_name: {prior}\n  data_files: priors/{prior}/*.parquet"
-        for prior in store.prior_names()
-        if len(store.finished(prior)) == header.shards
-    ]
     lines = [
         "---",
-        "tags: [image-fusion, webdataset]",
-        *(["configs:", *configs] if configs else []),
+        f"pretty_name: {json.dumps(f'{title}: images and text priors', ensure_ascii=False)}",
+        "license: other",
+        "license_name: terms-of-the-source-images",
+        "task_categories: [image-to-image]",
+        f"size_categories: [{_size(header.pairs)}]",
+        f"tags: [image-fusion, {header.task}, webdataset]",
+        "configs:",
+        *[f"- config_name: {prior}\n  data_files: priors/{prior}/*.parquet" for prior in finished],
+        f"- config_name: {'plan' if 'plan' not in finished else 'order'}\n  data_files: plan.parquet",
         "---",
         f"# {title}: images and text priors",
         "",
         f"{header.pairs:,} pairs ({first}, {second}) in {header.shards:,} shards of {header.shard_size}; splits: {splits}.",
+        "Each pair of aligned images comes with what is said of its degradations: for training and judging image fusion.",
         "",
         f"- Images: `images/shard-*.tar`, the original files as `<key>.{first}.<ext>` and `<key>.{second}.<ext>`.",
-        "- Plan: `plan.parquet`, one row a pair, in order, with SHA-256 of both files.",
-        "- Text priors: `priors/<name>/shard-*.parquet`: events, caption, embedding and loss weights, rows as in the plan.",
+        "- Plan: `plan.parquet`, one row a pair, in order, with split, sizes and SHA-256 of both files.",
+        "- Text priors: `priors/<name>/shard-*.parquet`, rows as in the plan:",
+        "",
+        "| column | what |",
+        "|---|---|",
+        *[f"| `{name}` | {meaning} |" for name, meaning in COLUMNS],
         "",
         *[line for prior in store.prior_names() for line in _prior_lines(store, prior)],
         "## Reading it",
         "",
+        "No code of the repository is run and none is needed; `STORE` is this folder or its id on the Hub.",
+        "",
         "```python",
-        'datasets.load_dataset("parquet", data_files="priors/text/*.parquet")',
+        *[
+            f'datasets.load_dataset("STORE", "{prior}", split="train")  # every row; column key'
+            for prior in finished[:1]
+        ],
+        'datasets.load_dataset("webdataset", data_files="STORE/images/*.tar", split="train")',
         'webdataset.WebDataset("images/shard-000000.tar", shardshuffle=False)',
         'pyarrow.parquet.read_table("plan.parquet")',
         "```",
+        "",
+        "`datasets` calls all of it `train`; the split of a pair is in the plan.",
+        "",
+        "## How it was made",
+        "",
+        f"By `fusioncli caption`. Task `{header.task}` names the degradations and their loss weights. Digests: plan "
+        f"`{header.plan_digest[:16]}`, manifest `{header.manifest_digest[:16]}`; `fingerprint.json` beside each prior names "
+        "model, revision, prompt and settings.",
+        "",
+        "## Limits",
+        "",
+        "The texts are a program's, not a person's: degradations are missed and invented, and nobody has read them all. The "
+        "images may show people and places; nothing was made unrecognisable.",
         "",
         "## Terms",
         "",
@@ -63,6 +101,12 @@ def card(store: Store) -> str:
         f"Citation: {citation or 'none'}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _size(pairs: int) -> str:
+    """The Hub's name for how many rows there are."""
+    bounds = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+    return next((name for bound, name in bounds if pairs < bound), "n>1M" if pairs > 10_000_000 else "1M<n<10M")
 
 
 def _prior_lines(store: Store, prior: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -79,6 +80,38 @@ def test_other_programs_read_it(tmp_path: Path, draw_pairs: Any, monkeypatch: py
         "parquet", data_files=str(tmp_path / "s/priors/text/*.parquet"), cache_dir=str(tmp_path / "hf"), split="train"
     )
     assert rows["key"][:] == [row.key for row in plan]
+
+
+def test_the_card_is_complete_and_load_dataset_follows_it(
+    tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    datasets = pytest.importorskip("datasets", reason="the card is read by datasets: pip install datasets")
+    caption(tmp_path / "s", draw_pairs(5), shard_size=3)
+    plan = Store.open(tmp_path / "s").plan()
+
+    def load(config: str) -> Any:
+        return datasets.load_dataset(str(tmp_path / "s"), config, split="train", cache_dir=str(tmp_path / "hf"))
+
+    assert load("text")["key"][:] == load("plan")["key"][:] == [row.key for row in plan]
+    tars = str(tmp_path / "s" / "images" / "*.tar")
+    images = datasets.load_dataset("webdataset", data_files=tars, split="train", cache_dir=str(tmp_path / "hf"))
+    first = images[0]
+    assert first["__key__"] == plan[0].key
+    assert (first["visible.png"].height, first["visible.png"].width) == (plan[0].height, plan[0].width)
+
+    from huggingface_hub import DatasetCard
+
+    card = DatasetCard.load(tmp_path / "s" / "README.md")
+    described = card.data.to_dict()
+    assert described["license"] == "other" and described["size_categories"] == ["n<1K"]
+    assert [config["config_name"] for config in described["configs"]] == ["text", "plan"]
+    for heading in ("Reading it", "How it was made", "Limits", "Terms"):
+        assert f"\n## {heading}\n" in card.text
+    named = set(load("text").column_names)
+    assert named == {
+        name for line in re.findall(r"^\| `([a-z_, ]+)` \|", card.text, re.MULTILINE) for name in line.split(", ")
+    }
 
 
 def test_failed_pairs_are_rows_with_a_kind(tmp_path: Path, draw_pairs: Any) -> None:
