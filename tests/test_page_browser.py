@@ -113,7 +113,7 @@ def until(condition: Callable[[], object], seconds: float = 15) -> None:
 
 def column(browser: Any, index: int) -> list[str]:
     script = (
-        "return [...document.querySelectorAll('table.sortable tbody tr')].map(r => r.cells[arguments[0]].dataset.value)"
+        "return [...document.querySelectorAll('#scores-drawn tbody tr')].map(r => r.cells[arguments[0]].dataset.value)"
     )
     return list(browser.execute_script(script, index))
 
