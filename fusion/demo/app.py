@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from fusion.alignment import KINDS
 from fusion.demo.browser import StoreBrowser
 from fusion.demo.films import can_fuse_films, check_film_upload, fuse_films
 from fusion.demo.samples import Sample, take_sample
@@ -133,6 +134,7 @@ class Desk:
                 "weights": list(self.options.weights),
                 "engines": ["torch", *ENGINES],
                 "tiles": TILES,
+                "aligns": KINDS,
                 "formats": list(SUFFIXES),
                 "samples": [sample.title for sample in self.options.samples],
                 "stores": [browser.store.name for browser in self.stores],
@@ -173,10 +175,12 @@ class Desk:
 
     @answers
     async def fuse(self, request: Request) -> Response:
-        """Fuse ``first`` and ``second`` (tokens) by ``weights``, ``engine`` and ``tile``."""
+        """Fuse ``first`` and ``second`` (tokens) by ``weights``, ``engine`` and ``tile``, brought together by ``align``."""
         choice = self._choice(request)
         first, second = self._given(request)
-        fused = await run_in_threadpool(self.bench.fuse, first, second, choice)
+        fused = await run_in_threadpool(
+            self.bench.fuse, first, second, choice, request.query_params.get("align") or None
+        )
         return JSONResponse(
             {
                 "token": fused.item.token,
@@ -185,6 +189,7 @@ class Desk:
                 "width": fused.width,
                 "milliseconds": round(fused.milliseconds, 1),
                 "scores": fused.scores,
+                "sources": [{"token": item.token, "name": item.name} for item in fused.sources],
             }
         )
 

@@ -116,6 +116,7 @@
     id("status").textContent = "fusing…";
     const answer = await post(`api/fuse?${query({
       first: first.token, second: second.token, weights: id("weights").value, engine: id("engine").value, tile: id("tile").value,
+      align: id("align").value,
     })}`);
     if (mine !== turn) return;
     id("status").textContent = "";
@@ -132,9 +133,9 @@
     ]);
   };
   const showSource = () => {
-    const side = id("source").value;
-    id("under").src = `picture/${given.images[side].token}`;
-    document.querySelector(".stage .left").textContent = given.images[side].name;
+    const source = fused.sources[id("source").value];
+    id("under").src = `picture/${source.token}`;
+    document.querySelector(".stage .left").textContent = source.name;
   };
   const showDownload = () => {
     id("download").href = `download/${fused.token}?${query({ format: id("format").value })}`;
@@ -146,7 +147,7 @@
   };
   id("wipe").addEventListener("input", wipe);
   id("fuse").addEventListener("click", fuse);
-  for (const name of ["weights", "engine", "tile"]) id(name).addEventListener("change", fuse);
+  for (const name of ["weights", "engine", "tile", "align"]) id(name).addEventListener("change", fuse);
   id("source").addEventListener("change", showSource);
   id("format").addEventListener("change", showDownload);
 
@@ -220,6 +221,7 @@
     fill(id("video-weights"), setup.weights);
     fill(id("engine"), setup.engines);
     fill(id("tile"), setup.tiles, (value) => (value ? `${value} px` : "whole image"));
+    id("align").append(...setup.aligns.map((value) => make("option", { value, textContent: value })));
     fill(id("format"), setup.formats, (value) => value.slice(1));
     id("sample").append(...setup.samples.map((title, index) => make("option", { value: index, textContent: title })));
     const numbered = (select, names) => select.append(...names.map((name, index) => make("option", { value: index, textContent: name })));

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fusion.alignment import Fit
 from fusion.demo.shelf import Item, Shelf
 from fusion.engines import ENGINES
 from fusion.export import export_network
@@ -40,9 +41,13 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Fused:
-    """A fused image on the shelf: its size in pixels, milliseconds of fusing alone, scores."""
+    """A fused image on the shelf: its size in pixels, milliseconds of fusing alone, scores.
+
+    ``sources`` are the two images that it lies on: those given, or what aligning made of them.
+    """
 
     item: Item
+    sources: tuple[Item, Item]
     height: int
     width: int
     milliseconds: float
@@ -81,20 +86,23 @@ class Workbench:
             save_fused(shown, picture.as_rgb(), picture)
         return Item(token=item.token, name=f"{Path(item.name).stem}.png", path=shown)
 
-    def fuse(self, first: Item, second: Item, choice: Choice) -> Fused:
-        """Fuse two uploaded images. Raises FusionError in the words of the files' names."""
+    def fuse(self, first: Item, second: Item, choice: Choice, align: str | None = None) -> Fused:
+        """Fuse two uploaded images, aligned as fusion.alignment.Fit says. Raises FusionError in the files' names."""
         try:
-            fitted = read_checked(first.path, second.path)
+            fitted = read_checked(first.path, second.path, Fit(align=align))
         except FusionError as error:
             raise type(error)(_in_their_names(str(error), first, second)) from error
         visible, infrared = fitted.visible, fitted.infrared
+        sources = (first, second)
+        if fitted.transform is not None:
+            sources = (self._keep(visible, first.name), self._keep(infrared, second.name))
         picture, milliseconds = self.borrow(choice, lambda fuser: _timed(fuser, visible, infrared))
         item = self.shelf.place(f"{Path(first.name).stem}-fused.png")
         save_fused(item.path, picture, visible)
         fused = np.rint(picture * 255).astype(np.uint8)
         scores = score(_bytes(visible), _bytes(infrared), fused, names=METRICS)
         height, width = visible.size
-        return Fused(item=item, height=height, width=width, milliseconds=milliseconds, scores=scores)
+        return Fused(item=item, sources=sources, height=height, width=width, milliseconds=milliseconds, scores=scores)
 
     def borrow(self, choice: Choice, work: Callable[[Fuser], Done]) -> Done:
         """``work`` with the chosen network, once whatever is running has ended. Raises InputError, WeightsError."""
@@ -112,6 +120,11 @@ class Workbench:
                 plain = image.convert("RGB") if kind == "JPEG" and image.mode != "L" else image
                 plain.save(path, format=kind, **ENCODING.get(kind, {}))
         return path
+
+    def _keep(self, picture: Picture, name: str) -> Item:
+        item = self.shelf.place(f"{Path(name).stem} aligned.png")
+        save_fused(item.path, picture.as_rgb(), picture)
+        return item
 
     def _fuser(self, choice: Choice) -> Fuser:
         if choice.weights not in self.weights:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,6 +105,19 @@ def test_the_page_fuses_as_the_library_does(client: TestClient, tile: int) -> No
     assert set(answer["scores"]) == {"VIF", "Qabf", "SSIM", "EN", "SF", "AG"}  # type: ignore[call-overload]
 
 
+def test_a_shifted_pair_is_refused_and_brought_together(client: TestClient) -> None:
+    pair = draw_pair(5, 1, 160, 200)
+    visible = np.rint(pair.clean_visible * 255).astype(np.uint8)
+    infrared = np.roll(np.rint(pair.clean_infrared * 255).astype(np.uint8), 14, axis=1)
+    assert "align" in str(fuse(client, png(visible), png(infrared))["problem"])
+    whole = fuse(client, png(visible), png(infrared), align="none")
+    assert whole["width"] == 200 and whole["sources"][0]["name"] == "day.png"  # type: ignore[index]
+    moved = fuse(client, png(visible), png(infrared), align="shift")
+    assert 180 <= moved["width"] < 200  # type: ignore[operator]
+    first = client.get(f"/picture/{moved['sources'][0]['token']}").content  # type: ignore[index]
+    assert Image.open(io.BytesIO(first)).size == (moved["width"], moved["height"])
+
+
 def test_another_engine_gives_the_same_picture(client: TestClient) -> None:
     answer = fuse(client, png(VISIBLE), png(INFRARED), weights="nano", engine="torchscript")
     shown = np.asarray(Image.open(io.BytesIO(client.get(f"/picture/{answer['token']}").content)))
@@ -126,8 +140,8 @@ def test_what_cannot_be_fused_is_said_in_the_users_words(client: TestClient) -> 
     assert "day.png is 56 x 40" in str(sizes) and "heat.png is 56 x 30" in str(sizes)
     swapped = fuse(client, png(INFRARED), png(VISIBLE))["problem"]
     assert "heat.png: a colour image" in str(swapped) and "swapped" in str(swapped)
-    for choice in ({"weights": "/etc"}, {"engine": "abacus"}, {"tile": 3}, {"tile": "x"}):
-        assert "no " in str(fuse(client, png(VISIBLE), png(INFRARED), **choice)["problem"])
+    for choice in ({"weights": "/etc"}, {"engine": "abacus"}, {"tile": 3}, {"tile": "x"}, {"align": "x"}):
+        assert re.search("no |expected one of", str(fuse(client, png(VISIBLE), png(INFRARED), **choice)["problem"]))
 
 
 def test_large_images_and_large_files_are_refused(client: TestClient) -> None:
