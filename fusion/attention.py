@@ -66,7 +66,7 @@ class ChannelAttention(nn.Module):
             products: Tensor = _InnerProducts.apply(tokens)  # type: ignore[no-untyped-call]
         else:
             products = _inner_products(tokens)
-        return products.unflatten(0, (n, self.heads))
+        return products.view(n, self.heads, e, e + 2)
 
     def _matrix(self, products: Tensor) -> Tensor:
         """(N, C, C): softmax of the cosines of q and k, then the output projection."""
@@ -86,7 +86,7 @@ class ChannelAttention(nn.Module):
 def _inner_products(tokens: Tensor) -> Tensor:
     """(B, e, e + 2) of (B, P, 2e) tokens, q beside k: q·k, q², k² summed over P."""
     q, k = tokens.chunk(2, dim=-1)
-    squares = tokens.square().sum(dim=1).unflatten(-1, (2, -1)).transpose(1, 2)
+    squares = tokens.square().sum(dim=1).view(len(tokens), 2, -1).transpose(1, 2)
     return torch.cat([torch.bmm(q.transpose(1, 2), k), squares], dim=-1)
 
 

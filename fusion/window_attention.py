@@ -190,8 +190,8 @@ def _surroundings(qkv: Tensor, heads: int, rows: slice) -> Tensor:
     above, below = MARGIN - rows.start, MARGIN - (qkv.shape[1] - rows.stop)
     height, width = qkv.shape[1] + above + below, qkv.shape[2] + 2 * MARGIN
     padded = buffer("keys and values", (len(qkv), height, width, 2 * inner), qkv)
-    within = padded[:, above : height - below, MARGIN : width - MARGIN].unflatten(-1, (heads, 2, -1))
-    within.copy_(qkv[..., inner:].unflatten(-1, (2, heads, -1)).transpose(-3, -2))
+    within = padded[:, above : height - below, MARGIN : width - MARGIN]
+    _by_head(within, heads).copy_(_by_part(qkv, heads))
     for border in (
         padded[:, :above],
         padded[:, height - below :],
@@ -200,6 +200,16 @@ def _surroundings(qkv: Tensor, heads: int, rows: slice) -> Tensor:
     ):
         border.zero_()
     return padded
+
+
+def _by_head(keys_values: Tensor, heads: int) -> Tensor:
+    """(N, H, W, heads·2·c) as (N, H, W, heads, 2, c)."""
+    return keys_values.view(*keys_values.shape[:3], heads, 2, -1)
+
+
+def _by_part(qkv: Tensor, heads: int) -> Tensor:
+    """The k and v of (N, H, W, 3·heads·c) as (N, H, W, heads, 2, c)."""
+    return qkv.view(*qkv.shape[:3], 3, heads, -1)[..., 1:, :, :].transpose(-3, -2)
 
 
 def _forward(qkv: Tensor, tables: Tensor, heads: int, rows: slice, kept: list[Tensor] | None = None) -> Tensor:
@@ -274,8 +284,7 @@ class _WindowAttention(torch.autograd.Function):
             torch.bmm(attention.transpose(1, 2), above, out=both[1][:count])
             for target, part in zip(targets, both, strict=True):
                 _scatter(target[step], part[:count])
-        source = source_gradient[:, MARGIN:-MARGIN, MARGIN:-MARGIN].unflatten(-1, (ctx.heads, 2, width))
-        result[..., inner:].unflatten(-1, (2, ctx.heads, width)).copy_(source.transpose(-3, -2))
+        _by_part(result, ctx.heads).copy_(_by_head(source_gradient[:, MARGIN:-MARGIN, MARGIN:-MARGIN], ctx.heads))
         return result, table_gradient, None
 
 

@@ -2,106 +2,111 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-Datasets = Annotated[list[str] | None, typer.Option("--dataset", help="A data set: its store is stores/NAME.")]
-Stores = Annotated[list[str] | None, typer.Option("--store", help="A store, folder or URL; several are mixed.")]
-RecipeName = Annotated[
-    str | None,
-    typer.Option("--recipe", help="A recipe by name, or a YAML file. Default: the paper's for the store's task."),
-]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value over the recipe; may be repeated.")]
-Out = Annotated[Path | None, typer.Option("--out", help="The run's folder. Default: runs/NAME-teacher or -student.")]
-Resume = Annotated[Path | None, typer.Option("--resume", help="Go on with a run; nothing else is needed.")]
-Prior = Annotated[str | None, typer.Option("--prior", help="Which prior of the store to use. Default: the recipe's.")]
-Reader = Annotated[str | None, typer.Option("--reader", help="indexed or stream. Default: the recipe's.")]
-Compile = Annotated[bool, typer.Option("--compile", help="Compile the network first (slow start, faster steps).")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already there.")]
-Minutes = Annotated[float, typer.Option("--minutes", help="Stop cleanly after so long, to be resumed. 0: never.")]
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What both commands take: every field is an option of the command line."""
+
+    dataset: Annotated[list[str] | None, typer.Option(help="A data set: its store is stores/NAME.")] = None
+    store: Annotated[list[str] | None, typer.Option(help="A store, folder or URL; several are mixed.")] = None
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe by name, or a YAML file. Default: the paper's for the store's task.")
+    ] = None
+    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value over the recipe; may be repeated.")] = (
+        None
+    )
+    out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/NAME-teacher or -student.")] = None
+    resume: Annotated[Path | None, typer.Option(help="Go on with a run; nothing else is needed.")] = None
+    prior: Annotated[str | None, typer.Option(help="Which prior of the store to use. Default: the recipe's.")] = None
+    reader: Annotated[str | None, typer.Option(help="indexed or stream. Default: the recipe's.")] = None
+    compile_network: Annotated[
+        bool, typer.Option("--compile", help="Compile the network first (slow start, faster steps).")
+    ] = False
+    minutes: Annotated[float, typer.Option(help="Stop cleanly after so long, to be resumed. 0: never.")] = 0
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is already there.")] = False
+
+    @property
+    def changes(self) -> list[str]:
+        """All that is set over the recipe, as key=value."""
+        named = {"prior": self.prior, "reader": self.reader, "compile": "true" if self.compile_network else None}
+        return [*(self.settings or []), *(f"{key}={value}" for key, value in named.items() if value)]
 
 
-def train_teacher(
-    dataset: Datasets = None,
-    store: Stores = None,
-    recipe: RecipeName = None,
-    settings: Settings = None,
-    out: Out = None,
-    resume: Resume = None,
-    prior: Prior = None,
-    reader: Reader = None,
-    compile_network: Compile = False,
-    minutes: Minutes = 0,
-    overwrite: Overwrite = False,
-) -> None:
+def _takes_options(command: Callable[..., None]) -> Callable[..., None]:
+    """``command(options, …)`` as typer wants it: a function with one parameter for each option, and the command's own."""
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    kinds = get_type_hints(Options, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=kinds[field.name]
+        )
+        for field in fields(Options)
+    ]
+
+    @functools.wraps(command)
+    def call(**values: Any) -> None:
+        rest = {parameter.name: values.pop(parameter.name) for parameter in own}
+        command(Options(**values), **rest)
+
+    parameters = [*own, *shared]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return call
+
+
+@_takes_options
+def train_teacher(options: Options) -> None:
     """Train a text-guided teacher from a store.
 
     Example: fusioncli train-teacher --dataset roadscene --recipe tiny
     """
-    chosen = _settings(settings, prior, reader, compile_network)
-    if resume:
-        _resume("teacher", resume, settings, minutes)
-    else:
-        _start("teacher", dataset, store, recipe, chosen, out, None, minutes, overwrite)
+    _train("teacher", options)
 
 
+@_takes_options
 def distill(
-    dataset: Datasets = None,
-    store: Stores = None,
+    options: Options,
+    *,
     teacher: Annotated[
         str | None,
-        typer.Option("--teacher", help="Weights to learn from. Default: runs/NAME-teacher; none: no teacher."),
+        typer.Option(help="Weights to learn from. Default: runs/NAME-teacher; none: no teacher."),
     ] = None,
-    recipe: RecipeName = None,
-    settings: Settings = None,
-    out: Out = None,
-    resume: Resume = None,
-    prior: Prior = None,
-    reader: Reader = None,
-    compile_network: Compile = False,
-    minutes: Minutes = 0,
-    overwrite: Overwrite = False,
 ) -> None:
     """Distil a student, which needs no text, from a teacher and the store.
 
     Example: fusioncli distill --dataset roadscene --recipe tiny
     """
-    chosen = _settings(settings, prior, reader, compile_network)
-    if resume:
-        _resume("student", resume, settings, minutes)
+    _train("student", options, teacher)
+
+
+def _train(stage: str, options: Options, teacher: str | None = None) -> None:
+    if options.resume:
+        _resume(stage, options.resume, options)
     else:
-        _start("student", dataset, store, recipe, chosen, out, teacher, minutes, overwrite)
+        _start(stage, options, teacher)
 
 
-def _settings(settings: list[str] | None, prior: str | None, reader: str | None, compile_network: bool) -> list[str]:
-    named = {"prior": prior, "reader": reader, "compile": "true" if compile_network else None}
-    return [*(settings or []), *(f"{key}={value}" for key, value in named.items() if value)]
-
-
-def _start(
-    stage: str,
-    datasets: list[str] | None,
-    stores: list[str] | None,
-    recipe: str | None,
-    settings: list[str],
-    out: Path | None,
-    teacher: str | None,
-    minutes: float,
-    overwrite: bool,
-) -> None:
+def _start(stage: str, options: Options, teacher: str | None) -> None:
     from fusion.recipe import load_recipe
     from fusion.training import start_run
     from pipeline.errors import InputError
     from pipeline.store import Store
 
-    locations = [*(stores or []), *(f"stores/{name}" for name in datasets or [])]
+    locations = [*(options.store or []), *(f"stores/{name}" for name in options.dataset or [])]
     if not locations:
         raise InputError("name what to train on: --dataset NAME (reads stores/NAME) or --store DIR; or --resume RUN")
     headers = [Store.open(location).header for location in locations]
     name = "+".join(header.dataset for header in headers)
-    resolved = load_recipe(recipe or f"paper-{headers[0].task}", stage, settings)
+    resolved = load_recipe(options.recipe or f"paper-{headers[0].task}", stage, options.changes)
     if stage == "student" and teacher != "none" and set(resolved.factors()) & {"features", "output"}:
         teacher = teacher or f"runs/{name}-teacher"
         if not Path(teacher).exists() and teacher.startswith("runs/"):
@@ -110,13 +115,12 @@ def _start(
             )
     else:
         teacher = None
-    result = start_run(
-        resolved, locations, out or Path("runs") / f"{name}-{stage}", teacher, minutes=minutes, overwrite=overwrite
-    )
+    out = options.out or Path("runs") / f"{name}-{stage}"
+    result = start_run(resolved, locations, out, teacher, minutes=options.minutes, overwrite=options.overwrite)
     _report(result.run, result.step, resolved.steps)
 
 
-def _resume(stage: str, run: Path, settings: list[str] | None, minutes: float) -> None:
+def _resume(stage: str, run: Path, options: Options) -> None:
     from fusion.recipe import change_recipe
     from fusion.run import read_origin
     from fusion.training import resume_run
@@ -126,7 +130,7 @@ def _resume(stage: str, run: Path, settings: list[str] | None, minutes: float) -
     if recipe.stage != stage:
         other = "train-teacher" if recipe.stage == "teacher" else "distill"
         raise InputError(f"{run}: a {recipe.stage}'s run; go on with `fusioncli {other} --resume {run}`")
-    result = resume_run(run, change_recipe(recipe, settings or []), minutes=minutes)
+    result = resume_run(run, change_recipe(recipe, options.changes), minutes=options.minutes)
     _report(result.run, result.step, recipe.steps)
 
 
