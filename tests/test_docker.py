@@ -163,6 +163,11 @@ def test_the_install_steps_work_in_a_clean_environment(tmp_path: Path) -> None:
     fuse = shlex.split("fuse drawn/vi drawn/ir --out fused")
     subprocess.run([fusioncli, *fuse], cwd=tmp_path, check=True)
     assert len(list((tmp_path / "fused").glob("*.png"))) == 1
+    topics = subprocess.run([fusioncli, "help", "exit-codes"], cwd=tmp_path, capture_output=True, check=True)
+    assert b"130" in topics.stdout
+    parts = "from fusion.demo.app import PARTS, _part; print(all(_part(name) for name in ('demo.html', *PARTS)))"
+    shown = subprocess.run([inside, "-c", parts], cwd=tmp_path, capture_output=True, check=True)
+    assert shown.stdout.strip() == b"True"
 
     for name in ("train", "caption"):  # their base image stands in: an environment that already has torch
         wheel, install = (step for step in steps[name] if "useradd" not in step)

@@ -33,6 +33,7 @@ NOT_HERE = {
     r"^fusioncli demo": "serves until it is interrupted; test_demo_browser.py runs it",
     r"--show-completion": "asks which shell called it; test_command_line.py completes words",
     r"(msrs|roadscene)": "needs the data set; the guides do the same on drawn pairs",
+    r"\.mp4": "needs two videos; test_video.py runs it",
     r"--to (onnx|openvino)": "needs the extra export; test_export.py runs it",
 }
 FEWER_STEPS = {"train-teacher": "6", "distill": "6"}  # of a run that a document leaves at its recipe's hundreds
