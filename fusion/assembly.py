@@ -21,7 +21,10 @@ from pipeline.errors import InputError, MissingPackage, TrainingError, closest
 
 
 def make_accelerator(recipe: Recipe, out: Path) -> Any:
-    """Devices, precision, processes and trackers. Raises InputError for a batch that the processes cannot share."""
+    """Devices, precision, processes and trackers.
+
+    Raises InputError for a batch that the processes cannot share, and for fp16 without a GPU.
+    """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, PartialState
 
@@ -35,6 +38,8 @@ def make_accelerator(recipe: Recipe, out: Path) -> Any:
         log_with=list(recipe.trackers) or None,
         project_dir=str(out),
     )
+    if recipe.precision == "fp16" and accelerator.device.type == "cpu":  # accelerate would go on in fp32
+        raise InputError("precision fp16 needs a GPU; on a CPU use bf16 or fp32")
     if recipe.batch_size % (accelerator.num_processes * recipe.accumulation):
         raise InputError(
             f"batch_size {recipe.batch_size} cannot be shared by {accelerator.num_processes} processes with accumulation "

@@ -244,6 +244,13 @@ def test_bf16_trains_with_fp32_losses(store: Path, tmp_path: Path) -> None:
     assert all(value.dtype == torch.float32 for value in weights.values())
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 trains on a GPU")
+def test_fp16_is_refused_on_a_cpu(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="precision fp16 needs a GPU; on a CPU use bf16 or fp32"):
+        start_run(load_recipe("nano", "student", [*FAST, "precision=fp16"]), [store], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_trackers_are_told_every_logged_step(store: Path, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     start_run(load_recipe("nano", "student", [*FAST, "trackers=[tensorboard]"]), [store], tmp_path / "run")
