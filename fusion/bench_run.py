@@ -128,9 +128,10 @@ def contact_sheet(bench: BenchSet, result: DatasetResult, out: Path, path: Path)
 
 def bench_sets(options: BenchOptions) -> list[BenchSet]:
     """Pairs and methods of every data set; all input is checked here, before anything is computed."""
+    from fusion.metrics import COLOUR_NAMES
     from fusion.score import convention_named, known_names
 
-    known_names(convention_named(options.convention), options.metrics)
+    metrics = known_names(convention_named(options.convention), options.metrics)
     if options.sheet is not None:
         check_sheet(options.sheet)
     root = data_root(options.root)
@@ -149,6 +150,7 @@ def bench_sets(options: BenchOptions) -> list[BenchSet]:
             device=device,
             allow_missing=options.allow_missing,
             known=known,
+            colour=bool(COLOUR_NAMES & set(metrics)),
         )
         boxes = options.boxes or labels_beside(root / manifest.folder, split)
         if boxes is not None and not boxes.is_dir():

@@ -75,10 +75,11 @@ def methods_for(
     device: str,
     allow_missing: bool = False,
     known: frozenset[str] = frozenset(),
+    colour: bool = False,
 ) -> list[Method]:
     """The given methods, or else the data set's own runs and the shipped weights; the baselines always.
 
-    A folder may hold a subfolder of the data set's name. A teacher gets its text from ``stores/<dataset>`` if present.
+    A folder may hold a subfolder of the data set's name; its images must be coloured with ``colour``. A teacher gets its text from ``stores/<dataset>`` if present.
     """
     from fusion.weights import CONFIG, shipped_names
 
@@ -96,7 +97,7 @@ def methods_for(
         inner = Path(source) / dataset
         folder = inner if is_folder_of_images(inner) else Path(source)
         if is_folder_of_images(folder):
-            methods.append(FolderMethod(name, folder, pairs, allow_missing=allow_missing, known=known))
+            methods.append(FolderMethod(name, folder, pairs, allow_missing=allow_missing, known=known, colour=colour))
             continue
         method = NetworkMethod(name, source, device=device)
         store = stores / dataset

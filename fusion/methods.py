@@ -16,8 +16,9 @@ from torch import Tensor
 
 from fusion.baselines import BASELINES, Baseline
 from fusion.results import Cost, Kind, MethodCard
+from fusion.scorecard import COLOURED, KIND, grey_for_colour, header, listed, plural
 from pipeline.errors import InputError
-from pipeline.images import EXTENSIONS, Picture, read_image
+from pipeline.images import EXTENSIONS, Picture, probe_image, read_image
 from pipeline.pairs import Pair, images_in, shown
 
 Pixels = NDArray[np.uint8]
@@ -190,7 +191,8 @@ class FolderMethod:
     """Images fused elsewhere, matched to the pairs by stem.
 
     Raises InputError when images are missing or belong to no pair; ``allow_missing`` counts the missing ones instead.
-    ``known`` holds stems that are no stray files: other splits of the data set.
+    ``known`` holds stems that are no stray files: other splits of the data set. All headers are read at once, so that
+    every image of another size, depth or kind is in one error; grey ones too, with ``colour`` and a coloured first source.
     """
 
     def __init__(
@@ -201,6 +203,7 @@ class FolderMethod:
         *,
         allow_missing: bool = False,
         known: frozenset[str] = frozenset(),
+        colour: bool = False,
     ) -> None:
         self.name = name
         self.folder = folder
@@ -219,6 +222,24 @@ class FolderMethod:
             raise InputError(
                 f"{folder}: {'; '.join(parts)}. With --allow-missing the rest is scored and the gap counted"
             )
+        self._check([pair for pair in pairs if pair.stem in self.images], colour)
+
+    def _check(self, pairs: Sequence[Pair], colour: bool) -> None:
+        problems: list[str] = []
+        for pair in pairs:
+            path, source = self.images[pair.stem], probe_image(pair.first)
+            info = header(path, problems)
+            if info and (info.width, info.height) != (source.width, source.height):
+                problems.append(
+                    f"{path} is {info.width} x {info.height} pixels, its pair {source.width} x {source.height}"
+                )
+            if info and colour and grey_for_colour(source, info):
+                problems.append(f"{path} is grey, its visible image in colour")
+        if problems:
+            raise InputError(
+                f"{self.folder}: {listed(problems, plural(problems))}; scores need {KIND} of their pair's size"
+                f"{COLOURED if colour else ''}"
+            )
 
     @property
     def card(self) -> MethodCard:
@@ -228,13 +249,7 @@ class FolderMethod:
         path = self.images.get(pair.stem)
         if path is None:
             return None
-        picture = read_image(path)
-        if picture.size != visible.size:
-            (height, width), (tall, wide) = picture.size, visible.size
-            raise InputError(
-                f"{path}: {width} x {height} pixels, its pair is {wide} x {tall}; fused images keep the size"
-            )
-        return eight_bit(picture)
+        return eight_bit(read_image(path))
 
     def cost(self) -> None:
         return None

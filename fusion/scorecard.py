@@ -7,10 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from pipeline.errors import ImageError, InputError, PairingError
-from pipeline.images import EXTENSIONS, SIXTEEN_BIT_MODES, Picture, probe_image, read_image
+from pipeline.images import EXTENSIONS, SIXTEEN_BIT_MODES, ImageInfo, Picture, probe_image, read_image
 
 SHOWN = 5
+GREY_MODES = frozenset({"1", "L", "LA", *SIXTEEN_BIT_MODES})
+KIND = "8-bit images of one frame, grey or RGB,"
+COLOURED = ", in colour for the metrics of colour"
 Scores = dict[str, float | None]
 
 
@@ -74,7 +79,10 @@ def find_files(
     shared = sorted(set.intersection(*(set(listing) for listing in listings)))
     partial = sorted(set.union(*(set(listing) for listing in listings)) - set(shared))
     if not shared:
-        counts = ", ".join(f"{len(x)} in {path}" for x, path in zip(listings, (first, second, fused), strict=True))
+        counts = ", ".join(
+            f"{len(x)} in {path}: {', '.join(sorted(x)[:3])}{', …' * (len(x) > 3)}"
+            for x, path in zip(listings, (first, second, fused), strict=True)
+        )
         raise PairingError(f"no stem is in all three folders ({counts}); fused images must be named as their sources")
     if partial and not allow_missing:
         problems = [
@@ -88,22 +96,47 @@ def find_files(
     return files, len(partial)
 
 
-def check_files(files: Sequence[ScoredFile]) -> None:
-    """Read all headers first: one error for all files of another size, depth or kind, before any work."""
-    problems = []
+def check_files(files: Sequence[ScoredFile], colour: bool = False) -> None:
+    """Read all headers first: one error for all files of another size, depth or kind, before any work.
+
+    ``colour``: a grey fused image of a coloured first source is one as well, because colours are to be compared.
+    """
+    problems: list[str] = []
     for file in files:
-        infos = [probe_image(path) for path in (file.first, file.second, file.fused)]
-        for path, info in zip((file.first, file.second, file.fused), infos, strict=True):
-            if info.mode in SIXTEEN_BIT_MODES:
-                problems.append(f"{path} is 16-bit")
-            elif "A" in info.mode or "a" in info.mode:
-                problems.append(f"{path} has an alpha channel ({info.mode})")
-        sizes = {(info.width, info.height) for info in infos}
-        if len(sizes) > 1:
-            shown = ", ".join(f"{info.width} x {info.height}" for info in infos)
+        paths = (file.first, file.second, file.fused)
+        infos = [header(path, problems) for path in paths]
+        known = [info for info in infos if info is not None]
+        if len({(info.width, info.height) for info in known}) > 1:
+            shown = ", ".join(f"{info.width} x {info.height}" if info else "unreadable" for info in infos)
             problems.append(f"{file.name} has sizes {shown} (first, second, fused)")
+        if colour and infos[0] and infos[2] and grey_for_colour(infos[0], infos[2]):
+            problems.append(f"{file.fused} is grey, {file.first} in colour")
     if problems:
-        raise ImageError(f"{listed(problems, 'problems')}; scores need 8-bit images of one size, grey or RGB")
+        raise ImageError(
+            f"{listed(problems, plural(problems))}; scores need {KIND} of one size{COLOURED if colour else ''}"
+        )
+
+
+def header(path: Path, problems: list[str]) -> ImageInfo | None:
+    """An image's header. What makes it unfit for scores is added to ``problems``; None where it cannot be read at all."""
+    try:
+        info = probe_image(path)
+    except ImageError as error:
+        problems.append(str(error))
+        return None
+    with Image.open(path) as image:
+        if getattr(image, "n_frames", 1) > 1:
+            problems.append(f"{path} is animated or has several pages")
+    if info.mode in SIXTEEN_BIT_MODES:
+        problems.append(f"{path} is 16-bit")
+    elif "A" in info.mode or "a" in info.mode:
+        problems.append(f"{path} has an alpha channel ({info.mode})")
+    return info
+
+
+def grey_for_colour(first: ImageInfo, fused: ImageInfo) -> bool:
+    """Whether the fused image is stored in grey where its first source is stored in colour."""
+    return fused.mode in GREY_MODES and first.mode not in GREY_MODES
 
 
 def read_eight_bit(path: Path) -> Picture:
@@ -114,6 +147,11 @@ def read_eight_bit(path: Path) -> Picture:
     if picture.alpha is not None:
         raise ImageError(f"{path}: has an alpha channel; flatten it to grey or RGB first")
     return picture
+
+
+def plural(problems: Sequence[str]) -> str:
+    """``problem`` or ``problems``."""
+    return "problem" if len(problems) == 1 else "problems"
 
 
 def listed(problems: Sequence[str], what: str) -> str:

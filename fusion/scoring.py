@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.metrics import COLOUR_NAMES
 from fusion.score import as_batch, convention_named, known_names, one_thread, prepare, score_fused
 from fusion.score_cache import ScoreCache, cache_folder
 from fusion.scorecard import Scorecard, ScoredFile, Scores, check_files, find_files, read_eight_bit
@@ -38,7 +39,7 @@ def score_files(
     """
     chosen = known_names(convention_named(convention), names)
     files, missing = find_files(first, second, fused, allow_missing)
-    check_files(files)
+    check_files(files, colour=bool(COLOUR_NAMES & set(chosen)))
     cache = ScoreCache(cache_folder()) if cached else None
 
     def work(file: ScoredFile) -> Scores:

@@ -73,6 +73,7 @@ def lit_colour_from_first(triple: Triple) -> Tensor:
 
 
 INFINITE = float("inf")
+COLOUR_NAMES = frozenset({"DeltaE", "DeltaE-lit"})  # undefined in spirit where the fused image is grey
 DEFAULT_NAMES = ("EN", "VIF", "Qabf", "SSIM", "MI", "SF", "SD", "AG", "SCD", "CC", "Nabf", "MS-SSIM", "PSNR")
 
 _ALL = (

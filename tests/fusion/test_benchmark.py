@@ -108,7 +108,7 @@ def test_a_folder_that_does_not_fit_is_named(root: Path, tmp_path: Path, fault: 
         expected = "none of its 4 images has the name of a pair"
     elif fault == "other size":
         Image.new("L", (81, 64)).save(rival / "test-0.png")
-        expected = "81 x 64 pixels, its pair is 80 x 64"
+        expected = "1 problem: .*test-0.png is 81 x 64 pixels, its pair 80 x 64"
     else:
         frames = [Image.new("L", (80, 64), value) for value in (0, 200)]
         frames[0].save(rival / "test-0.png", save_all=True, append_images=frames[1:])
