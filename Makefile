@@ -7,7 +7,7 @@ DOCS := .venv-docs
 PIP := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-slow test-vllm test-browser reproduce-smoke lint docs dist clean bench-nets bench-train bench-caption bench-metrics
+.PHONY: help install quickstart test test-slow test-vllm test-browser reproduce-smoke lint docs dist clean bench-nets bench-engines bench-train bench-caption bench-vllm bench-metrics
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -58,11 +58,18 @@ reproduce-smoke: $(VENV)/dev.stamp ## train edge for some minutes from its recip
 bench-nets: $(VENV)/dev.stamp ## networks: parameters, FLOPs, latency, peak memory against the straightforward version
 	$(BIN)/python tests/benchmarks/bench_nets.py
 
+bench-engines: $(VENV)/dev.stamp ## engines: latency at 640x480, videos and folders end to end
+	$(BIN)/python tests/benchmarks/bench_engines.py
+
 bench-train: $(VENV)/dev.stamp ## the training loop: steps/s, images/s, share of time spent waiting for data
 	$(BIN)/python tests/benchmarks/bench_train.py
 
 bench-caption: $(VENV)/dev.stamp ## stage one: pairs/s against bare decoding, memory, scaling
 	$(BIN)/python tests/benchmarks/bench_caption.py
+
+bench-vllm: $(VLLM)/stamp ## stage one: what fusioncli costs on top of a bare vLLM loop
+	PYTHONPATH=tests/torchvision_shim:tests VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 \
+		$(VLLM)/bin/python tests/benchmarks/bench_vllm.py
 
 bench-metrics: $(VENV)/dev.stamp ## every metric: CPU-seconds for a 640x480 triple
 	$(BIN)/python tests/benchmarks/bench_metrics.py

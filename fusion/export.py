@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fusion.graph import FusionGraph
-from fusion.weights import load_weights
+from fusion.weights import Weights, load_weights
 from pipeline.atomic import atomic_path, write_text
 from pipeline.errors import FusionError, InputError, MissingPackage, closest
 
@@ -40,41 +40,64 @@ def export_network(source: str | Path, to: str, out: Path, precision: str = "fp3
 
     The file takes any height, width (8 or more) and batch, floats 0..1, and holds padding, cropping and clamping.
     export.json comes last, and only when every difference is within TOLERANCE. Raises FusionError when one is not,
-    InputError for an unknown engine or precision, WeightsError, MissingPackage.
+    InputError for an unknown engine or precision, WeightsError, MissingPackage. (int8: fusion.quantisation.)
     """
     if to not in FILES:
         raise InputError(f"--to {to}: expected one of {', '.join(FILES)}{closest(to, FILES)}")
     if precision not in PRECISIONS:
         raise InputError(f"--precision {precision}: expected {' or '.join(PRECISIONS)}{closest(precision, PRECISIONS)}")
-    from fusion.engines import open_engine
-
     weights = load_weights(source)
-    expected = _answers(FusionGraph(load_weights(source).network))
     graph = FusionGraph(weights.network, half=precision == "fp16")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"{out}: a file where the folder for the export was expected") from error
-    path = out / FILES[to]
-    (out / EXPORT).unlink(missing_ok=True)
+    path = export_path(out, to)
     try:
         WRITERS[to](graph, path)
     except torch.onnx.errors.OnnxExporterError as error:
         reason = str(error).splitlines()[0][:120]
         raise FusionError(f"{source}: this network cannot be written for {to} ({reason}); try torchscript") from error
-    engine = open_engine(to, path)
-    compared = [
-        Compared(height=size[0], width=size[1], difference=float((engine(*_pair(size), None) - answer).abs().max()))
-        for size, answer in zip(SIZES, expected, strict=True)
-    ]
+    compared = compare(source, to, path)
     worst = max(compared, key=lambda one: one.difference)
     if not worst.difference <= TOLERANCE[precision]:
-        for written in (path, path.with_suffix(".bin")):
-            written.unlink(missing_ok=True)
+        discard(path)
         raise FusionError(
             f"{path}: differs from PyTorch by {worst.difference:.2g} at {worst.width} x {worst.height} pixels, "
             f"{TOLERANCE[precision]:g} is allowed for {precision}; nothing was kept"
         )
+    describe(path, to, precision, weights, compared, {"tolerance": TOLERANCE[precision]})
+    return compared
+
+
+def export_path(out: Path, to: str) -> Path:
+    """Where the file for an engine goes; makes the folder, and takes an earlier description away. Raises InputError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{out}: a file where the folder for the export was expected") from error
+    (out / EXPORT).unlink(missing_ok=True)
+    return out / FILES[to]
+
+
+def compare(source: str | Path, to: str, path: Path) -> list[Compared]:
+    """The differences of an exported file from PyTorch, in batches of two drawn pairs of five sizes."""
+    from fusion.engines import open_engine
+
+    expected = _answers(FusionGraph(load_weights(source).network))
+    engine = open_engine(to, path)
+    return [
+        Compared(height=size[0], width=size[1], difference=float((engine(*_pair(size), None) - answer).abs().max()))
+        for size, answer in zip(SIZES, expected, strict=True)
+    ]
+
+
+def discard(path: Path) -> None:
+    """Remove an exported file that did not pass."""
+    for written in (path, path.with_suffix(".bin")):
+        written.unlink(missing_ok=True)
+
+
+def describe(
+    path: Path, to: str, precision: str, weights: Weights, compared: list[Compared], more: Mapping[str, Any]
+) -> None:
+    """Write export.json, by which the engines know the file."""
     described = {
         "format": FORMAT,
         "engine": to,
@@ -83,13 +106,12 @@ def export_network(source: str | Path, to: str, out: Path, precision: str = "fp3
         "family": weights.config["family"],
         "weights": weights.name,
         "weights_sha256": weights.sha256,
-        "tolerance": TOLERANCE[precision],
         "compared": [
             {"height": one.height, "width": one.width, "difference": one.difference, "batch": 2} for one in compared
         ],
+        **more,
     }
-    write_text(out / EXPORT, json.dumps(described, indent=2) + "\n")
-    return compared
+    write_text(path.parent / EXPORT, json.dumps(described, indent=2) + "\n")
 
 
 def _pair(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -140,16 +162,19 @@ def _write_onnx(graph: FusionGraph, path: Path) -> None:
 
 
 def _write_openvino(graph: FusionGraph, path: Path) -> None:
+    with atomic_path(path.with_suffix(".onnx")) as temporary:
+        _write_onnx(graph, temporary)
+        to_openvino(temporary, path, halved=graph.half_weights)
+    path.with_suffix(".onnx").unlink()
+
+
+def to_openvino(onnx: Path, path: Path, halved: bool = False) -> None:
+    """Turn an ONNX file into OpenVINO's. Raises MissingPackage."""
     try:
         import openvino
     except ImportError as error:
         raise MissingPackage("writing OpenVINO needs openvino: pip install 'fusioncli[export]'") from error
-    with atomic_path(path.with_suffix(".onnx")) as temporary:
-        _write_onnx(graph, temporary)
-        model = openvino.convert_model(str(temporary))
-        openvino.save_model(model, str(path), compress_to_fp16=graph.half_weights)
-        temporary.touch()
-    path.with_suffix(".onnx").unlink()
+    openvino.save_model(openvino.convert_model(str(onnx)), str(path), compress_to_fp16=halved)
 
 
 WRITERS: dict[str, Callable[[FusionGraph, Path], None]] = {

@@ -23,6 +23,7 @@ from fusion.inference import (
     TRANSFORM,
     Fuser,
     Output,
+    fuse_for,
     read_checked,
     save_fused,
     save_transform,
@@ -202,14 +203,16 @@ def _fuse(
     digest, fitted = read
     entry = Entry(stem=pair.stem, status="failed", output="", inputs_sha256=digest, output_sha256="", error="")
     try:
-        fused = fuser.fuse_pictures(fitted.visible, fitted.infrared)
+        fused = fuse_for(fuser, fitted.visible, fitted.infrared, options.output)
     except FusionError as error:
         failed = replace(entry, error=str(error))
         return writers.submit(lambda: failed)
     return writers.submit(_write, entry, fused, fitted, out / f"{pair.stem}{options.suffix}", options.output)
 
 
-def _write(entry: Entry, fused: NDArray[np.float32], fitted: Fitted, target: Path, output: Output) -> Entry:
+def _write(
+    entry: Entry, fused: NDArray[np.float32] | NDArray[np.uint8], fitted: Fitted, target: Path, output: Output
+) -> Entry:
     try:
         save_fused(target, fused, fitted.visible, output)
         save_transform(target, fitted.transform)

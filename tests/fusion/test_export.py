@@ -18,6 +18,7 @@ from fusion.export import TOLERANCE, WRITERS, export_network
 from fusion.graph import FusionGraph, reflected
 from fusion.inference import Fuser
 from fusion.network import pad_to_multiple
+from fusion.quantisation import export_int8
 from fusion.weights import save_weights
 from pipeline.errors import FusionError, InputError, WeightsError
 
@@ -97,6 +98,55 @@ def test_an_export_that_differs_is_refused(weights: Path, tmp_path: Path, monkey
     with pytest.raises(FusionError, match="differs from PyTorch"):
         export_network(weights, "torchscript", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_eight_bits_cost_little_and_the_cost_is_printed(fusioncli: Run, data_root: Path, tmp_path: Path) -> None:
+    for kind in ("vi", "ir"):
+        (tmp_path / kind).mkdir()
+        for path in sorted((data_root / "roadscene" / kind).iterdir())[:6]:
+            (tmp_path / kind / path.name).symlink_to(path)
+    done = fusioncli("export", "--weights", "nano", "--to", "onnx", "--out", "o8", "--int8", "--calibrate", "vi", "ir")
+    assert done.returncode == 0, done.stderr
+    assert all(word in done.stdout for word in ("VIF", "Qabf", "3 pairs"))
+    described = json.loads((tmp_path / "o8" / "export.json").read_text())
+    assert described["precision"] == "int8" and described["calibrated_on"] == 3 and len(described["compared"]) == 5
+    single, eight = Fuser.from_pretrained("nano", device="cpu"), Fuser.from_pretrained(tmp_path / "o8", engine="onnx")
+    for shape in ((8, 11), (51, 34)):
+        pair = np.random.default_rng(1).random((2, *shape, 3)), np.random.default_rng(2).random((2, *shape))
+        difference = np.abs(single(*pair) - eight(*pair))
+        assert difference.shape == (2, *shape, 3) and 0 < difference.mean() < 0.02
+    for cost in described["costs"]:
+        assert abs(cost["int8"] - cost["fp32"]) < 0.05 * cost["fp32"], cost
+
+
+def test_openvino_takes_eight_bits_too_on_drawn_pairs(tmp_path: Path) -> None:
+    quantised = export_int8("nano", "openvino", tmp_path / "out", count=2)
+    assert (quantised.calibrated_on, quantised.measured_on) == (2, 2)
+    assert [one.name for one in quantised.costs] == ["VIF", "Qabf"] and len(quantised.compared) == 5
+    fused = Fuser.from_pretrained(tmp_path / "out", engine="openvino")(np.zeros((9, 10, 3)), np.zeros((9, 10)))
+    assert fused.shape == (9, 10, 3)
+
+
+def test_eight_bits_that_cost_more_than_allowed_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fusion.quantisation.ALLOWED_LOSS", -0.5)  # as if half as much again were expected
+    with pytest.raises(FusionError, match=r"falls from .* nothing was kept"):
+        export_int8("nano", "onnx", tmp_path / "out", count=2)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "to", "expected"),
+    [
+        ("nano", "torchscript", "8 bits are for onnx and openvino"),
+        ("student", "onnx", "8 bits are for the edge family"),
+    ],
+)
+def test_eight_bits_where_they_make_no_sense_are_refused(tmp_path: Path, source: str, to: str, expected: str) -> None:
+    if source == "student":
+        save_weights(tmp_path / "w", NETWORKS["student-tiny"].build(), "# drawn\n")
+        source = str(tmp_path / "w")
+    with pytest.raises((InputError, WeightsError), match=expected):
+        export_int8(source, to, tmp_path / "out")
 
 
 def test_a_teacher_is_not_exported(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_decoding_fusing_and_encoding_overlap(fuser: Fuser, home: Path, monkeypa
 
     picture = Picture(pixels=np.zeros(SHAPE, dtype=np.uint8))
     monkeypatch.setattr(folders, "read_checked", lambda *_: rest("decode") or Fitted(visible=picture, infrared=picture))
-    monkeypatch.setattr(fuser, "fuse_pictures", lambda *_: rest("fuse"))
+    monkeypatch.setattr(folders, "fuse_for", lambda *_: rest("fuse"))
     monkeypatch.setattr(folders, "save_fused", lambda *_: rest("encode"))
     started = time.perf_counter()
     run(fuser, home, jobs=1)

@@ -1,0 +1,270 @@
+"""How fast the engines fuse, how fast videos and folders are fused end to end, and what bounds them.
+
+    python tests/benchmarks/bench_engines.py                                   # everything; some minutes on two idle cores
+    python tests/benchmarks/bench_engines.py --network edge --part engines --runs 20
+    python tests/benchmarks/bench_engines.py --part folders --folders VIS_DIR IR_DIR --pairs 361
+
+All sides of a comparison run in turn, in one process, so that other work on the machine slows them alike. CPU time is that of
+all threads of the process: on an idle machine a call cannot take less than it divided by the threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fusion.catalog import network_entry
+from fusion.engines import open_engine
+from fusion.export import export_network
+from fusion.folders import FolderOptions, fuse_folders
+from fusion.footage import Film, Footage
+from fusion.inference import Fuser, Output, fuse_for, read_checked, save_fused
+from fusion.quantisation import export_int8
+from fusion.tiling import run
+from fusion.video import fuse_videos
+from fusion.weights import load_weights, save_weights, shipped_names
+from pipeline.console import emit_json, note, set_quiet, show_table
+from pipeline.pairs import pair_folders
+from pipeline.synth import draw_pairs
+
+SIZE = (480, 640)
+PARTS = ("engines", "video", "folders")
+
+
+@dataclass
+class Timing:
+    """Seconds of several runs."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    @contextmanager
+    def run(self) -> Iterator[None]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.wall.append(time.perf_counter() - wall)
+        self.cpu.append(time.process_time() - cpu)
+
+
+def in_turn(sides: dict[str, Callable[[], Any]], runs: int) -> dict[str, Timing]:
+    """Every side once, ``runs`` times over, after one call each that does not count."""
+    timings = {name: Timing() for name in sides}
+    for side in sides.values():
+        side()
+    for _ in range(runs):
+        for name, side in sides.items():
+            with timings[name].run():
+                side()
+    return timings
+
+
+def engines(name: str, home: Path, runs: int) -> list[dict[str, Any]]:
+    """One network on every engine, at 640 x 480."""
+    source = name
+    if name not in shipped_names():  # its speed does not depend on its weights
+        torch.manual_seed(0)
+        source = str(home / name)
+        save_weights(Path(source), network_entry(name).build(), "# not trained\n")
+    visible, infrared = torch.rand(1, 3, *SIZE), torch.rand(1, 1, *SIZE)
+    network = load_weights(source).network
+    sides: dict[str, Callable[[], Any]] = {"torch": lambda: run(network, visible, infrared, None, None)}
+    for to in ("onnx", "openvino"):
+        for precision in ("fp32", "int8") if network_entry(name).role == "edge" else ("fp32",):
+            out = home / f"{name}-{to}-{precision}"
+            if precision == "int8":
+                export_int8(source, to, out, count=2)
+            else:
+                export_network(source, to, out)
+            engine = open_engine(to, out / ("model.onnx" if to == "onnx" else "model.xml"))
+            label = to if precision == "fp32" else f"{to} int8"
+            sides[label] = lambda engine=engine: engine(visible, infrared, None)
+    timings = in_turn(sides, runs)
+    eager = statistics.median(timings["torch"].cpu)
+    return [
+        {
+            "network": name,
+            "engine": label,
+            "median ms": 1e3 * statistics.median(timing.wall),
+            "least ms": 1e3 * min(timing.wall),
+            "CPU ms": 1e3 * statistics.median(timing.cpu),
+            "CPU ms / threads": 1e3 * statistics.median(timing.cpu) / torch.get_num_threads(),
+            "times torch": eager / statistics.median(timing.cpu),
+        }
+        for label, timing in timings.items()
+    ]
+
+
+def draw_videos(home: Path, frames: int) -> tuple[Path, Path]:
+    """Two H.264 videos of 640 x 480 at 30 frames a second: a drawn pair that a camera pans over."""
+    from pipeline.synth import draw_pair
+
+    pair = draw_pair(0, 0, SIZE[0], SIZE[1] + 2 * frames)
+    paths = home / "visible.mp4", home / "infrared.mp4"
+    for path, image in zip(paths, (pair.visible, np.repeat(pair.infrared[..., None], 3, axis=-1)), strict=True):
+        write_video(path, [image[:, 2 * index : 2 * index + SIZE[1]] for index in range(frames)])
+    return paths
+
+
+def write_video(path: Path, frames: list[Any]) -> None:
+    """Floats 0..1 as H.264."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"crf": "18", "preset": "veryfast"})
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        for frame in frames:
+            pixels = np.rint(frame * 255).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def video(fuser: Fuser, label: str, home: Path, frames: int, runs: int) -> list[dict[str, Any]]:
+    """A video end to end, and its stages alone."""
+    paths = draw_videos(home, frames)
+    decoded = [[moment.pixels for moment in Footage(str(path)).frames()] for path in paths]
+    pairs = [(one, np.ascontiguousarray(two[..., 1])) for one, two in zip(*decoded, strict=True)]
+
+    def decode() -> None:
+        for path in paths:
+            footage = Footage(str(path))
+            for _ in footage.frames():
+                pass
+            footage.close()
+
+    def fuse() -> None:
+        for pair in pairs:
+            fuser(*pair)
+
+    def encode() -> None:
+        like = Footage(str(paths[0]))
+        film = Film(home / "alone.mp4", like, SIZE, None)
+        for index, (pixels, _) in enumerate(pairs):
+            film.add(pixels, round(index / 30 / like.base))
+        film.close(end=0)
+        like.close()
+
+    def whole() -> None:
+        fuse_videos(fuser, str(paths[0]), str(paths[1]), home / "fused.mp4")
+
+    return stages("video", label, {"decode": decode, "fuse": fuse, "encode": encode, "all": whole}, len(pairs), runs)
+
+
+def folders(fuser: Fuser, label: str, home: Path, sources: tuple[Path, Path], count: int) -> list[dict[str, Any]]:
+    """A folder end to end, and its stages alone, each in one thread; blocks of pairs in turn."""
+    pairs = pair_folders(*sources)[:count]
+    timings: dict[str, Timing] = {name: Timing() for name in ("decode", "fuse", "encode", "all")}
+    for start in range(0, len(pairs), 40):
+        block = pairs[start : start + 40]
+        for kind in ("vi", "ir"):
+            (home / f"{start}" / kind).mkdir(parents=True)
+        for pair in block:
+            for kind, path in (("vi", pair.first), ("ir", pair.second)):
+                (home / f"{start}" / kind / path.name).symlink_to(path.resolve())
+        with timings["decode"].run():
+            read = [read_checked(pair.first, pair.second) for pair in block]
+        with timings["fuse"].run():
+            fused = [fuse_for(fuser, one.visible, one.infrared, Output()) for one in read]
+        (home / f"{start}" / "alone").mkdir()
+        with timings["encode"].run():
+            for pair, one, image in zip(block, read, fused, strict=True):
+                save_fused(home / f"{start}" / "alone" / f"{pair.stem}.png", image, one.visible)
+        with timings["all"].run():
+            fuse_folders(fuser, *(home / f"{start}" / kind for kind in ("vi", "ir", "out")), FolderOptions())
+    return rows("folder", label, timings, len(pairs))
+
+
+def stages(what: str, label: str, sides: dict[str, Callable[[], None]], count: int, runs: int) -> list[dict[str, Any]]:
+    timings = in_turn(sides, runs)
+    return rows(what, label, timings, count * runs)
+
+
+def rows(what: str, label: str, timings: dict[str, Timing], count: int) -> list[dict[str, Any]]:
+    slowest = max(sum(timing.wall) for name, timing in timings.items() if name != "all")
+    return [
+        {
+            "what": what,
+            "network": label,
+            "stage": name,
+            "per second": count / sum(timing.wall),
+            "wall ms each": 1e3 * sum(timing.wall) / count,
+            "CPU ms each": 1e3 * sum(timing.cpu) / count,
+            "of the slowest alone": f"{slowest / sum(timing.wall):.0%}",
+        }
+        for name, timing in timings.items()
+    ]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", action="append", choices=PARTS)
+    parser.add_argument("--network", action="append", help="default: nano, edge, student (d16)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--frames", type=int, default=120)
+    parser.add_argument("--engine", default="openvino", help="for the video and the folder")
+    parser.add_argument("--int8", action="store_true", help="for the video and the folder")
+    parser.add_argument("--folders", nargs=2, type=Path, help="default: drawn pairs of 640 x 480")
+    parser.add_argument("--pairs", type=int, default=80)
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    parts = options.part or list(PARTS)
+    machine = f"{options.threads} threads, {os.cpu_count()} cores, torch {torch.__version__}, {platform.machine()}"
+    answers: dict[str, Any] = {"machine": machine, "load": os.getloadavg()[0]}
+    note(f"{machine}; load average {os.getloadavg()[0]:.1f}: read wall times with it in mind")
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        if "engines" in parts:
+            found = [
+                row
+                for name in options.network or ("nano", "edge", "student")
+                for row in engines(name, home, options.runs)
+            ]
+            table(f"640 x 480, one pair, {machine}", found)
+            answers["engines"] = found
+        if {"video", "folders"} & set(parts):
+            label = (options.network or ["edge"])[0]
+            fuser = Fuser.from_pretrained(label, device="cpu")
+            if options.engine != "torch":
+                set_quiet(True)
+                if options.int8:
+                    export_int8(label, options.engine, home / "engine", count=4)
+                else:
+                    export_network(label, options.engine, home / "engine")
+                fuser = Fuser.from_pretrained(home / "engine", engine=options.engine)
+                label = f"{label}, {options.engine}{' int8' if options.int8 else ''}"
+        if "video" in parts:
+            answers["video"] = video(fuser, label, home, options.frames, max(1, options.runs // 5))
+            table("two videos of 640 x 480 in, one out, decoding and encoding included", answers["video"])
+        if "folders" in parts:
+            sources = options.folders
+            if sources is None:
+                draw_pairs(home / "drawn", options.pairs, 0, height=SIZE[0], width=SIZE[1])
+                sources = home / "drawn" / "vi", home / "drawn" / "ir"
+            (home / "folders").mkdir()
+            answers["folders"] = folders(fuser, label, home / "folders", tuple(sources), options.pairs)
+            table("a folder of pairs; decode and encode alone in one thread", answers["folders"])
+    if options.json:
+        emit_json(answers, options.json)
+
+
+def table(title: str, found: list[dict[str, Any]]) -> None:
+    """Print rows that share their keys."""
+    show_table(title, tuple(found[0]), [tuple(row.values()) for row in found])
+
+
+if __name__ == "__main__":
+    main()
