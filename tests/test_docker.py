@@ -176,6 +176,6 @@ def test_the_install_steps_work_in_a_clean_environment(tmp_path: Path) -> None:
         torch = [line for line in (wheels / "pins.txt").read_text().splitlines() if line.startswith("torch==")]
         kept = subprocess.run([inside, "-c", "import torch; print(torch.__version__)"], capture_output=True, text=True)
         assert torch == [f"torch=={kept.stdout.strip()}"]
-    subprocess.run(
-        [opt / "fusioncli" / "bin" / "accelerate", "launch", "-m", "cli", "train-teacher", "--help"], check=True
-    )
+        if name == "train":  # before CLIP's torchvision, which does not load beside a CPU build of torch
+            launch = [opt / "fusioncli" / "bin" / "accelerate", "launch", "-m", "cli", "train-teacher", "--help"]
+            subprocess.run(launch, cwd=tmp_path, check=True)

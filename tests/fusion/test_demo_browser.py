@@ -18,6 +18,7 @@ import pytest
 from command_line import REPOSITORY
 from PIL import Image
 from test_demo import film
+from test_page_browser import page  # noqa: F401 # a fixture: a real benchmark's page
 
 from fusion import Fuser
 from pipeline.synth import draw_pairs
@@ -41,7 +42,7 @@ def until(condition: Callable[[], object], seconds: float = 90) -> None:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(tmp_path_factory: pytest.TempPathFactory, page: Path) -> Path:  # noqa: F811
     """A folder as somebody has it: pairs, a store, a benchmark's page, and files that are wrong."""
     folder = tmp_path_factory.mktemp("demo")
     draw_pairs(folder / "pairs", 14, 2, height=96, width=128)
@@ -50,9 +51,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "cli", "--quiet", "caption", *caption, "--embedder", "hashing", "--workers", "1"]
     subprocess.run(command, cwd=folder, env=environment, check=True, timeout=240)
     (folder / "bench").mkdir()
-    (folder / "bench" / "index.html").write_text(
-        "<!doctype html><link rel='icon' href='data:,'><h1>A benchmark</h1><script>document.title = 'ran'</script>"
-    )
+    shutil.copy(page, folder / "bench" / "index.html")
     (folder / "notes.png").write_text("this is no image")
     (folder / "large.png").write_bytes(bytes(2 * 2**20))
     return folder
@@ -172,6 +171,24 @@ def test_two_files_are_fused_slid_and_downloaded(browser: Any, place: Path) -> N
     assert np.abs(np.asarray(Image.open(file)).astype(int) - np.asarray(expected).astype(int)).max() <= 1
 
 
+def test_files_may_be_dropped(browser: Any) -> None:
+    drop = """const [side, token, done] = arguments;
+        fetch(`picture/${token}`).then((answer) => answer.blob()).then((blob) => {
+          const given = new DataTransfer();
+          given.items.add(new File([blob], `${side}.png`, { type: 'image/png' }));
+          const target = document.querySelector(`#images .drop[data-side=${side}]`);
+          for (const name of ['dragover', 'drop'])
+            target.dispatchEvent(new DragEvent(name, { dataTransfer: given, bubbles: true, cancelable: true }));
+          done(true);
+        })"""
+    take = "const [done] = arguments; fetch('api/sample/0', {method: 'POST'}).then((a) => a.json()).then(done)"
+    items = browser.execute_async_script(take)
+    for side, item in zip(("first", "second"), items, strict=True):
+        browser.execute_async_script(drop, side, item["token"])
+    until(lambda: fused_shown(browser))
+    assert "second.png" in found(browser, "#images .drop[data-side=second] .hint").text
+
+
 def test_a_sample_and_other_choices(browser: Any) -> None:
     from selenium.webdriver.support.select import Select
 
@@ -286,11 +303,17 @@ def test_a_store_is_leafed_through(browser: Any) -> None:
     assert found(browser, "#pairs figure:first-child figcaption p").text
 
 
-def test_a_benchmark_is_shown(browser: Any) -> None:
+def test_a_benchmark_is_shown_and_works(browser: Any) -> None:
     found(browser, "#tab-report").click()
     browser.switch_to.frame(found(browser, "iframe"))
-    until(lambda: browser.execute_script("return document.title") == "ran")
-    assert found(browser, "h1").text == "A benchmark"
+    shown = "return [...document.querySelectorAll('.stage img')].some(image => image.complete && image.naturalWidth)"
+    until(lambda: browser.execute_script(shown))
+    assert found(browser, "h1").text == "Benchmark"
+    browser.execute_script("document.querySelector('[data-mode=difference]').click()")
+    drawn = """const c = document.querySelector('.stage canvas');
+        if (c.hidden || !c.width) return 0;
+        return Math.max(...c.getContext('2d').getImageData(0, 0, c.width, c.height).data.filter((_, i) => i % 4 < 3))"""
+    until(lambda: browser.execute_script(drawn) > 0)
     browser.switch_to.default_content()
 
 
