@@ -7,8 +7,10 @@ import json
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from threading import Lock
 
 import torch
 from PIL import Image
@@ -27,8 +29,9 @@ from fusion.methods import (
 )
 from fusion.metrics.triples import Sources
 from fusion.results import Cost, DatasetResult
-from fusion.score import Scores, as_batch, convention_named, known_names, prepare, score_fused
+from fusion.score import Scores, as_batch, convention_named, known_names, one_thread, prepare, score_fused
 from fusion.score_cache import code_digest
+from fusion.scoring import MOST_WORKERS
 from fusion.targets import TARGET_NAMES, boxes_of, score_targets
 from pipeline.atomic import atomic_path, write_text
 from pipeline.console import note, progress
@@ -135,22 +138,29 @@ def run_bench(
     values: dict[str, dict[str, list[float | None]]] = {name: {metric: [] for metric in metrics} for name in cards}
     missing = dict.fromkeys(cards, 0)
     scores = ScoreMemory(out / "scores" / f"{bench.manifest.name}.json", convention, computed)
-    with progress("doing") as bar:
+    workers = min(os.cpu_count() or 1, MOST_WORKERS) if device == "cpu" else 1
+    with progress("doing") as bar, ThreadPoolExecutor(workers) as pool:
         task = bar.add_task(bench.manifest.name, total=len(bench.pairs) * len(bench.methods), doing="")
         for pair in bench.pairs:
             visible, infrared = read_pair(pair, channels(bench.manifest))
             first, second = eight_bit(visible), grey_bytes(infrared)
             boxes = boxes_of(bench.boxes, pair.stem, visible.size) if bench.boxes else None
             scores.sources(first, second, device, boxes)
+            fused: dict[str, Pixels] = {}
             for method in bench.methods:
                 name = method.card.name
                 bar.update(task, doing=f"{pair.stem} {name}")
-                fused = fuse_once(method, pair, visible, infrared, out / "fused" / bench.manifest.name)
-                missing[name] += fused is None
-                row = scores.of(fused) if fused is not None else {}
-                for metric in metrics:
-                    values[name][metric].append(row.get(metric))
+                picture = fuse_once(method, pair, visible, infrared, out / "fused" / bench.manifest.name)
+                if picture is not None:
+                    fused[name] = picture
                 bar.advance(task)
+            bar.update(task, doing=f"{pair.stem} scores")
+            with one_thread():
+                found = dict(zip(fused, pool.map(scores.of, fused.values()), strict=True))
+            for name in cards:
+                missing[name] += name not in found
+                for metric in metrics:
+                    values[name][metric].append(found.get(name, {}).get(metric))
         scores.save()
     return DatasetResult(
         name=bench.manifest.name,
@@ -226,18 +236,20 @@ class ScoreMemory:
         """The pair that the next ``of`` calls are about, with its targets (K, 4) if they are scored."""
         self.pair = (first, second, device)
         self.boxes = boxes
+        self.lock = Lock()
         self.prepared: Sources | None = None
         placed = b"" if boxes is None else boxes.numpy().tobytes() + b"boxes"
         self.digest = hashlib.sha256(first.tobytes() + second.tobytes() + placed).hexdigest()
 
     def of(self, fused: Pixels) -> Scores:
-        """Scores of one fused image."""
+        """Scores of one fused image; several threads may ask at once."""
         seed = f"{self.digest} {self.convention} {' '.join(self.metrics)} {code_digest()} {fused.shape}"
         key = hashlib.sha256(seed.encode() + fused.tobytes()).hexdigest()
         if key not in self.known:
-            if self.prepared is None:
-                first, second, device = self.pair
-                self.prepared = prepare(first, second, self.convention, device)
+            with self.lock:
+                if self.prepared is None:
+                    first, second, device = self.pair
+                    self.prepared = prepare(first, second, self.convention, device)
             found = score_fused(self.prepared, fused, self.convention, self.metrics)
             if self.boxes is not None:
                 triple = self.prepared.with_fused(as_batch(fused, "fused image", self.pair[2]))
@@ -257,7 +269,12 @@ def measure_costs(methods: Sequence[Method], cache_file: Path) -> dict[str, Cost
     known: dict[str, Cost] = {}
     if cache_file.is_file():
         raw = json.loads(cache_file.read_text(encoding="utf-8"))
-        known = {key: Cost(**{**entry, "size": tuple(entry["size"])}) for key, entry in raw.items()}
+        current = {entry.name for entry in fields(Cost)}
+        known = {
+            key: Cost(**{**entry, "size": tuple(entry["size"])})
+            for key, entry in raw.items()
+            if entry.keys() == current  # else of another version: measured again
+        }
     found: dict[str, Cost | None] = {}
     with progress("doing") as bar:
         task = bar.add_task("cost", total=len(methods), doing="")
@@ -270,8 +287,6 @@ def measure_costs(methods: Sequence[Method], cache_file: Path) -> dict[str, Cost
                 known[key] = cost
             found[card.name] = cost
             bar.advance(task)
-    from dataclasses import asdict
-
     cache_file.parent.mkdir(parents=True, exist_ok=True)
     write_text(cache_file, json.dumps({key: asdict(cost) for key, cost in known.items()}, indent=2) + "\n")
     return found

@@ -90,6 +90,7 @@ class BaselineMethod:
             gflops=None,
             latency_ms=times[len(times) // 2],
             latency_p95_ms=times[-1],
+            warmup=1,
             runs=len(times),
             threads=torch.get_num_threads(),
             device="cpu",
@@ -173,13 +174,15 @@ class NetworkMethod:
         config = self.network.config
         gflops = count_gflops(build_network(config))  # type: ignore[arg-type]
         slow = gflops > COSTLY and self.device == "cpu"
-        latency = measure_latency(self.network, runs=1 if slow else 10, warmup=0 if slow else 2)
+        warmup = 0 if slow else 2
+        latency = measure_latency(self.network, runs=1 if slow else 10, warmup=warmup)
         known = [name for name, entry in NETWORKS.items() if entry.config == config]
         return Cost(
             parameters=count_parameters(self.network),
             gflops=gflops,
             latency_ms=latency.median,
             latency_p95_ms=latency.p95,
+            warmup=warmup,
             runs=latency.runs,
             threads=latency.threads,
             device=self.device,

@@ -20,6 +20,7 @@ class Cost:
     gflops: float | None
     latency_ms: float
     latency_p95_ms: float
+    warmup: int
     runs: int
     threads: int
     device: str
@@ -196,6 +197,7 @@ def image_rows(dataset: DatasetResult) -> list[dict[str, Any]]:
             "dataset": dataset.name,
             "name": key,
             "method": method,
+            "convention": dataset.convention,
             **{metric: dataset.values[method][metric][index] for metric in dataset.metrics},
         }
         for index, key in enumerate(dataset.keys)

@@ -103,9 +103,9 @@ def latex_table(result: DatasetResult) -> str:
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{latex_text(caption(result))}}}",
-        rf"\begin{{tabular}}{{l{'r' * len(result.metrics)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(result.metrics) + 2)}}}",
         r"\toprule",
-        rf"Method & {head} \\",
+        rf"Method & {head} & Params & ms \\",
         r"\midrule",
     ]
     for name, card in result.methods.items():
@@ -114,7 +114,8 @@ def latex_table(result: DatasetResult) -> str:
             % number(result.summaries[name][metric].mean).replace("–", "--")
             for metric in result.metrics
         ]
-        lines.append(rf"{latex_text(card.title)} & {' & '.join(cells)} \\")
+        parameters, _, latency, _ = (text.replace("–", "--") for text in costs(card.cost))
+        lines.append(rf"{latex_text(card.title)} & {' & '.join(cells)} & {parameters} & {latency} \\")
     notes = [rf"\par\footnotesize {latex_text(sentence)}" for sentence in gaps(result)]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}", ""])
 
@@ -123,7 +124,7 @@ def csv_table(results: tuple[DatasetResult, ...]) -> str:
     """One row per image and method; an undefined value is an empty cell."""
     metrics = list(dict.fromkeys(metric for result in results for metric in result.metrics))
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["dataset", "name", "method", *metrics], lineterminator="\n")
+    writer = csv.DictWriter(text, ["dataset", "name", "method", "convention", *metrics], lineterminator="\n")
     writer.writeheader()
     for result in results:
         writer.writerows(image_rows(result))

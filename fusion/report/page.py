@@ -290,7 +290,7 @@ def _provenance_section(result: BenchResult) -> Section:
             weights = f"<code>{card.digest}</code>" if card.digest else "–"
             cost = card.cost
             timing = (
-                f"{cost.runs} run{'s' * (cost.runs != 1)}, {cost.threads} thread{'s' * (cost.threads != 1)}, {cost.device}, "
+                f"median of {cost.runs} after {cost.warmup} to warm up, {cost.threads} thread{'s' * (cost.threads != 1)}, {cost.device}, "
                 f"{cost.engine}, {cost.dtype}, p95 {milliseconds(cost.latency_p95_ms)} ms"
                 if cost
                 else "–"

@@ -24,7 +24,7 @@ KEYS = tuple(f"pair-{index}" for index in range(8))
 def cost(latency: float) -> Cost:
     return Cost(
         parameters=90_224, gflops=2.9, latency_ms=latency, latency_p95_ms=latency, runs=3, threads=1, device="cpu",
-        peak_mib=None,
+        peak_mib=None, warmup=1,
     )  # fmt: skip
 
 
