@@ -16,6 +16,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from fusion.metrics import CONVENTIONS, DEFAULT_NAMES, METRICS, colour, departures, naturalness, qabf, similarity, vif
 from fusion.metrics.grey import rounded_grey
 from fusion.metrics.planes import Plane
+from fusion.metrics.triples import Sources
 from fusion.score import available_names, prepare, score, score_fused
 from pipeline.errors import InputError, MissingPackage
 
@@ -250,6 +251,22 @@ def test_brisque_says_what_to_install_or_scores() -> None:
             score(A, B, MEAN, names=["BRISQUE"])
     else:
         assert score(A, B, MEAN, names=["BRISQUE"])["BRISQUE"] is not None
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_every_metric_stays_on_its_images_device(convention: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the device ``meta``, which holds no data: a constant made on the CPU, or a value fetched from there, would fail.
+
+    NIQE is left out: it computes its features on the device and compares 36 numbers on the CPU.
+    """
+    monkeypatch.setattr(
+        torch, "bincount", lambda x, minlength: torch.empty(minlength, dtype=torch.int64, device=x.device)
+    )
+    chosen = CONVENTIONS[convention]
+    first, second, fused = (torch.empty(2, n, 200, 200, dtype=torch.uint8, device="meta") for n in (3, 1, 3))
+    for name in chosen.functions.keys() - {"NIQE", "BRISQUE"}:
+        scores = chosen.functions[name](Sources(first, second, chosen.grey).with_fused(fused))
+        assert (scores.device.type, tuple(scores.shape)) == ("meta", (2,)), name
 
 
 def test_every_metric_is_described() -> None:
