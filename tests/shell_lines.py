@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from itertools import dropwhile
 from pathlib import Path
 
 import typer
@@ -32,7 +33,7 @@ def check_arguments(words: list[str]) -> str:
 
 def check_line(line: str) -> None:
     """Check one shell line by the program that it starts. Raises AssertionError, or the parser's usage error."""
-    words = shlex.split(line, comments=True)
+    words = list(dropwhile(lambda word: re.match(r"[A-Z_]+=", word), shlex.split(line, comments=True)))
     match words:
         case ["fusioncli", *rest] | ["accelerate", "launch", "-m", "cli", *rest]:
             check_arguments(rest)
