@@ -58,6 +58,7 @@ class CaptionOptions:
     limit: int | None = None
     retry_failed: bool = False
     max_failed: str = "1%"
+    plan_only: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,8 @@ def caption_pairs(options: CaptionOptions, source: Source | None) -> Summary:
         raise InputError(f"--rank {options.rank}: must be at least 0 and below --world-size {options.world_size}")
     if options.prior is not None and not NAME.fullmatch(options.prior):
         raise InputError(f"--prior {options.prior!r}: letters, digits, _ and - only, at most 64")
+    if options.plan_only:
+        return summarise(_store(options, source), options.prior or DEFAULT_PRIOR)
     captioner, embedder, prior, frozen = _choose(options)
     if frozen is None:
         check_captioner(captioner)

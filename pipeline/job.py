@@ -12,11 +12,11 @@ from typing import Any
 
 from pipeline.captioners import Captioner, CaptionRequest, make_captioner
 from pipeline.claims import Claims
+from pipeline.decoding import Decoded, decode, only, pair_bytes
 from pipeline.embedders import Embedder, make_embedder
-from pipeline.errors import FingerprintMismatch, FusionError, ImageError, StoreError
-from pipeline.events import Caption, failed_caption
+from pipeline.errors import FingerprintMismatch, FusionError, StoreError
+from pipeline.events import Caption
 from pipeline.fingerprints import first_difference
-from pipeline.images import read_image
 from pipeline.place import place, write
 from pipeline.plan import PlanRow
 from pipeline.prior_rows import prior_rows, stored_caption
@@ -64,7 +64,6 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
-Decoded = dict[str, CaptionRequest | Caption]
 
 
 class Job:
@@ -196,29 +195,10 @@ class Job:
             yield rows[start : start + size]
 
     def _decode(self, rows: Sequence[PlanRow]) -> Decoded:
-        """Requests by key; for a pair whose pixels cannot be read, its failure (that pair's, not the run's)."""
-        decoded: Decoded = {}
-        for row in rows:
-            try:
-                first, second = (
-                    read_image(content, name=name)
-                    for content, name in zip(self._image_bytes(row), (row.first, row.second), strict=True)
-                )
-            except ImageError as error:
-                decoded[row.key] = failed_caption("image", str(error))
-            else:
-                decoded[row.key] = CaptionRequest(key=row.key, pair_id=row.pair_id, first=first, second=second)
-        return decoded
-
-    def _image_bytes(self, row: PlanRow) -> tuple[bytes, bytes]:
-        """From the store's tar, or from the data root while the tar is not there yet."""
-        if self.spec.root is None or self.home.exists(tar_name(row.shard)):
-            return self.store.image_bytes(row)
-        root = Path(self.spec.root)
-        return (
-            planned_bytes(root / row.first, row.first_sha256, row.first_bytes),
-            planned_bytes(root / row.second, row.second_sha256, row.second_bytes),
-        )
+        root = Path(self.spec.root) if self.spec.root else None
+        if rows and self.home.exists(tar_name(rows[0].shard)):
+            root = None
+        return decode(self.store, rows, root)
 
     def _caption(self, rows: Sequence[PlanRow], decoded: Decoded) -> list[Caption]:
         requests = [entry for entry in decoded.values() if isinstance(entry, CaptionRequest)]
@@ -261,8 +241,8 @@ class Job:
         with self.home.writer(name) as file:
             tar = TarWriter(file)
             for row, first, second in zip(rows, members[::2], members[1::2], strict=True):
-                tar.add(first, planned_bytes(root / row.first, row.first_sha256, row.first_bytes))
-                tar.add(second, planned_bytes(root / row.second, row.second_sha256, row.second_bytes))
+                for member, content in zip((first, second), pair_bytes(row, root), strict=True):
+                    tar.add(member, content)
             digest = tar.finish()
         return size, digest
 
@@ -282,22 +262,3 @@ class Job:
         write(self.home, name, content)
         files = {name: (len(content), hashlib.sha256(content).hexdigest()), tar_name(shard): tar}
         write(self.home, marker, make_marker(shard, rows, self.task.events, files))
-
-
-def only(decoded: Decoded, rows: Sequence[PlanRow]) -> Decoded:
-    """The part of a decoded shard that is still wanted."""
-    return {row.key: decoded[row.key] for row in rows}
-
-
-def planned_bytes(path: Path, sha256: str, size: int) -> bytes:
-    """A source file's content. Raises StoreError when it is not the file that was planned."""
-    if not path.is_file():
-        raise StoreError(f"{path}: planned, but no longer there; restore it, or make a new store with --store DIR")
-    content = path.read_bytes()
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise StoreError(
-            f"{path}: the data changed since the plan was made: sha256 was {sha256[:16]}… ({size} bytes), now "
-            f"{found[:16]}… ({len(content)} bytes); restore the file, or make a new store with --store DIR"
-        )
-    return content

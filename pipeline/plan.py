@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -151,9 +152,17 @@ def plan_schema() -> pyarrow.Schema:
 
 
 def _relative(path: Path, root: Path) -> str:
+    home = os.path.join(root.absolute(), "")  # noqa: PTH118 (with its separator; links below the root are fine)
+    text = str(path.absolute())
+    if not text.startswith(home) or not is_utf8(text):
+        raise PairingError(f"{path!a}: must lie below the data root {root} and have a valid UTF-8 name")
+    return text[len(home) :].replace(os.sep, "/")
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a file's name can be written down (on Linux a name is any bytes)."""
     try:
-        relative = path.absolute().relative_to(root.absolute()).as_posix()  # links below the root are fine
-        relative.encode()
-    except ValueError as error:  # outside the root, or a name that is not valid UTF-8 (a subclass of ValueError)
-        raise PairingError(f"{path!a}: must lie below the data root {root} and have a valid UTF-8 name") from error
-    return relative
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

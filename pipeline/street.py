@@ -12,34 +12,9 @@ from itertools import pairwise
 import numpy as np
 
 from pipeline.canvas import Canvas, Colour, Plane, Point, clouds
-from pipeline.hours import LIGHTS
+from pipeline.hours import CLOTHES, LIGHTS, PAINTS, WALLS
 
 CAMERA = 1.6  # metres above the road
-WALLS: tuple[Colour, ...] = (
-    (0.72, 0.56, 0.44),
-    (0.62, 0.36, 0.28),
-    (0.80, 0.76, 0.66),
-    (0.52, 0.54, 0.58),
-    (0.70, 0.64, 0.50),
-    (0.46, 0.40, 0.38),
-)
-PAINTS: tuple[Colour, ...] = (
-    (0.70, 0.10, 0.10),
-    (0.12, 0.22, 0.50),
-    (0.82, 0.82, 0.84),
-    (0.16, 0.17, 0.19),
-    (0.50, 0.52, 0.55),
-    (0.14, 0.36, 0.26),
-    (0.85, 0.66, 0.16),
-)
-CLOTHES: tuple[Colour, ...] = (
-    (0.16, 0.18, 0.26),
-    (0.55, 0.14, 0.16),
-    (0.24, 0.34, 0.22),
-    (0.62, 0.58, 0.50),
-    (0.12, 0.12, 0.13),
-    (0.20, 0.36, 0.60),
-)
 
 
 class Street:

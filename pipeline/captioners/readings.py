@@ -84,7 +84,11 @@ def _grey(picture: Picture, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> G
     scale = np.float32(1 / picture.peak)
     if pixels.ndim == 2:
         return pixels.astype(np.float32) * scale
-    return pixels.astype(np.float32) @ (LUMA * scale)
+    red, green, blue = LUMA * scale
+    grey: Grey = pixels[..., 0] * red  # plane by plane: a product with a vector of three takes longer
+    grey += pixels[..., 1] * green
+    grey += pixels[..., 2] * blue
+    return grey
 
 
 def _bands(picture: Picture) -> Grey:
@@ -182,5 +186,12 @@ def _row_stripes(picture: Picture) -> float:
     width = picture.size[1]
     columns = np.linspace(0, width - 1, min(width, LINES)).astype(int)
     values = _grey(picture, picture.pixels.take(columns, axis=1))
-    parts = [part.mean(axis=1) for part in np.array_split(values, min(BANDS, len(columns)), axis=1)]
-    return _stripes(np.stack(parts)[:, None, :])
+    if len(columns) % BANDS:  # a narrow image
+        parts = [part.mean(axis=1) for part in np.array_split(values, min(BANDS, len(columns)), axis=1)]
+        return _stripes(np.stack(parts)[:, None, :])
+    bands = values.T.reshape(BANDS, -1, len(values))
+    profile = np.zeros((BANDS, len(values)), dtype=np.float32)
+    for column in range(bands.shape[1]):  # a mean over a short axis takes longer
+        profile += bands[:, column]
+    profile /= np.float32(bands.shape[1])
+    return _stripes(profile[:, None, :])

@@ -42,6 +42,9 @@ def caption(
     world_size: Annotated[int | None, typer.Option(help="Default: SLURM_ARRAY_TASK_COUNT, else 1.")] = None,
     shard_size: Annotated[int | None, typer.Option(help="Pairs a shard. Default: 128.")] = None,
     limit: Annotated[int | None, typer.Option(help="Plan only the first N pairs.")] = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan-only", help="Hash and plan the pairs, then stop: once, before a job array starts.")
+    ] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try failed pairs again, and only those.")
     ] = False,
@@ -70,11 +73,21 @@ def caption(
         embedder_settings=split_settings(embedder_set or (), "--embedder-set"),
         runner=runner,
         workers=workers,
-        rank=int(os.environ.get("SLURM_ARRAY_TASK_ID", "0")) if rank is None else rank,
+        rank=array_rank() if rank is None else rank,
         world_size=int(os.environ.get("SLURM_ARRAY_TASK_COUNT", "1")) if world_size is None else world_size,
         shard_size=shard_size,
         limit=limit,
         retry_failed=retry_failed,
         max_failed=max_failed,
+        plan_only=plan_only,
     )
     show_summary(caption_pairs(options, source), json)
+
+
+def array_rank() -> int:
+    """This task's place in its Slurm array, which may begin anywhere and count in steps; 0 outside of one."""
+    task, first, step = (
+        int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", default))
+        for name, default in (("ID", 0), ("MIN", 0), ("STEP", 1))
+    )
+    return (task - first) // step

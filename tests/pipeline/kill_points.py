@@ -1,6 +1,6 @@
 """Kills a captioning process at every one of its file operations, resumes, and compares. Run by test_durability.py.
 
-Lives are forks of this process, which itself starts no thread; so a life costs no start of Python.
+Lives are forks of this process, so that a life costs no start of Python.
 """
 
 from __future__ import annotations
@@ -14,12 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet  # noqa: F401  (imported before the forks)
-
-from pipeline.captioners import measured, scripted  # noqa: F401
 from pipeline.captioning import CaptionOptions, caption_pairs
 from pipeline.console import set_quiet
-from pipeline.embedders import hashing  # noqa: F401
 from pipeline.sources import find_source
 from pipeline.store import Store
 from pipeline.verify import verify
@@ -42,17 +38,21 @@ def arm(point: int) -> None:
         setattr(place, name, deadly(getattr(place, name)))
 
 
+def work(store: Path, folders: tuple[Path, Path]) -> None:
+    """Caption three pairs in two shards."""
+    options = CaptionOptions(store=str(store), captioner="scripted", embedder="hashing", shard_size=2, workers=1)
+    caption_pairs(options, find_source(None, folders, None, None, None))
+
+
 def live(store: Path, folders: tuple[Path, Path], point: int | None) -> int:
     """One life of a captioning process; the signal that ended it, else 0."""
     child = os.fork()
     if not child:
         if point is not None:
             arm(point)
-        options = CaptionOptions(store=str(store), captioner="scripted", embedder="hashing", shard_size=2, workers=1)
-        source = find_source(None, folders, None, None, None)
         code = 1
         try:
-            caption_pairs(options, source)
+            work(store, folders)
             code = 0
         finally:
             os._exit(code)
@@ -72,7 +72,7 @@ def main() -> None:
     """Print how many points there were and at which of them the resumed store was another."""
     set_quiet(True)
     home, folders = Path(sys.argv[1]), (Path(sys.argv[2]), Path(sys.argv[3]))
-    live(home / "calm", folders, None)
+    work(home / "calm", folders)  # in this process, so that every module is loaded before the first fork
     calm = contents(home / "calm")
     point, bad = 0, []
     while live(home / "killed", folders, point):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import pipeline.job
+import pipeline.decoding
 from pipeline.captioners.base import CaptionRequest
 from pipeline.captioners.scripted import ScriptedCaptioner
 from pipeline.events import Caption
@@ -83,7 +83,7 @@ def test_the_next_shard_is_decoded_while_this_one_is_captioned(
             overlapped.append(decoded.wait(30))
         return [self._one(request) for request in requests]
 
-    monkeypatch.setattr(pipeline.job, "read_image", reading)
+    monkeypatch.setattr(pipeline.decoding, "read_image", reading)
     monkeypatch.setattr(ScriptedCaptioner, "caption", patient)
     spec = JobSpec(
         store=str(tmp_path / "s"), prior="again", root=None, task="ivf", captioner="scripted", embedder="hashing"

@@ -17,6 +17,7 @@ import pytest
 from pipeline.captioning import parse_allowance
 from pipeline.errors import FingerprintMismatch, InputError, PairingError, StoreError, TooManyFailures
 from pipeline.inspection import describe_pair, describe_store
+from pipeline.shards import Member, tar_header
 from pipeline.store import Store
 from pipeline.verify import verify
 from stores import caption, contents
@@ -112,6 +113,19 @@ def test_the_card_is_complete_and_load_dataset_follows_it(
     assert named == {
         name for line in re.findall(r"^\| `([a-z_, ]+)` \|", card.text, re.MULTILINE) for name in line.split(", ")
     }
+
+
+@pytest.mark.parametrize(("name", "size"), [("p.visible.png", 1), ("x" * 96 + ".png", 8**11 - 1), ("a-b_C.ir.webp", 0)])
+def test_a_tar_header_is_the_one_that_pythons_tarfile_writes(name: str, size: int) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    assert tar_header(Member(name=name, offset=0, size=size)) == info.tobuf(tarfile.USTAR_FORMAT)
+
+
+@pytest.mark.parametrize(("name", "size"), [("x" * 101, 1), ("ü.png", 1), ("p.png", 8**11)])
+def test_what_does_not_fit_a_tar_header_is_refused(name: str, size: int) -> None:
+    with pytest.raises(StoreError, match="does not fit"):
+        tar_header(Member(name=name, offset=0, size=size))
 
 
 def test_failed_pairs_are_rows_with_a_kind(tmp_path: Path, draw_pairs: Any) -> None:
