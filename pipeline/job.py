@@ -128,7 +128,6 @@ class Job:
         """Everything that decides the prior's content, the telling fields first."""
         if self.captioner:
             captioner = dict(self.captioner.fingerprint())
-            captioner.setdefault("name", self.captioner.name)
         else:
             source = str(self.spec.captions_of)
             digest = hashlib.sha256()

@@ -89,7 +89,7 @@ class ServerCaptioner:
     def fingerprint(self) -> dict[str, Any]:
         """Model, revision and sampling; not the endpoints, which may come and go."""
         return {
-            "captioner": self.name,
+            "name": self.name,
             "engine": "openai-compatible server",
             "model": self.settings.model,
             "revision": self.settings.revision,

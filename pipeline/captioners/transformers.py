@@ -57,7 +57,7 @@ class TransformersCaptioner:
     def fingerprint(self) -> dict[str, Any]:
         """Model, revision, engine, precision, pixel budget and sampling."""
         return {
-            "captioner": self.name,
+            "name": self.name,
             "engine": f"transformers {self.version}",
             "model": self.checkpoint.name,
             "revision": self.checkpoint.revision,

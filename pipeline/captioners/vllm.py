@@ -81,7 +81,7 @@ class VllmCaptioner:
     def fingerprint(self) -> dict[str, Any]:
         """Model, revision, engine, precision, pixel budget and sampling."""
         return {
-            "captioner": self.name,
+            "name": self.name,
             "engine": f"vllm {self.version}",
             "model": self.checkpoint.name,
             "revision": self.checkpoint.revision,

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -57,6 +58,29 @@ def caption_rate(source: Source, workers: int, folder: Path) -> float:
     return (len(source.pairs) - workers * 16) / (whole - starting)
 
 
+def cpu_ratio(source: Source, folder: Path, rounds: int = 3) -> dict[str, float]:
+    """CPU milliseconds a pair of bare decoding and of captioning in one process, interleaved; medians.
+
+    Other work on the machine stretches the wall clock of both sides unevenly, CPU time much less.
+    """
+    options = {"captioner": "measured", "embedder": "hashing", "workers": 1, "shard_size": 16}
+    paths = [(pair.first, pair.second) for pair in source.pairs]
+    times: list[tuple[float, float]] = []
+    for number in range(-1, rounds):  # the first round loads the modules
+        start = time.process_time()
+        decode(paths)
+        middle = time.process_time()
+        caption_pairs(CaptionOptions(store=str(folder / f"round{number}"), **options), source)  # type: ignore[arg-type]
+        times.append((middle - start, time.process_time() - middle))
+    bare, whole = (1e3 * statistics.median(side) / len(paths) for side in zip(*times[1:], strict=True))
+    ratio = statistics.median(one / two for one, two in times[1:])
+    return {
+        "bare decode CPU ms/pair": round(bare, 2),
+        "caption CPU ms/pair": round(whole, 2),
+        "ratio": round(ratio, 3),
+    }
+
+
 def peak_memory(count: int, folder: Path) -> float:
     """Peak resident MiB of a process that captions ``count`` tiny pairs."""
     for name in ("vi", "ir"):
@@ -81,14 +105,18 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("../shared/data"))
     parser.add_argument("--pairs", type=int, help="only so many of the 361 MSRS test pairs")
     parser.add_argument("--memory", type=int, nargs="*", default=[1000, 10_000], help="numbers of tiny pairs")
+    parser.add_argument("--cpu-only", action="store_true", help="no wall clock: for a machine that is busy")
     arguments = parser.parse_args()
     set_quiet(True)
     manifest = load_manifest("msrs")
     pairs = find_pairs(manifest, arguments.root, ["test"])[: arguments.pairs]
     source = Source(manifest=manifest, pairs=pairs, root=arguments.root)
     size = sum(path.stat().st_size for pair in pairs for path in (pair.first, pair.second)) / 2**20
+    rates: list[float] = []
     answer: dict[str, object] = {"pairs": len(pairs), "MiB": round(size, 1)}
-    for workers in (1, 2):
+    with tempfile.TemporaryDirectory() as folder:
+        answer["CPU time, 1 process"] = cpu_ratio(source, Path(folder))
+    for workers in () if arguments.cpu_only else (1, 2):
         with tempfile.TemporaryDirectory() as folder:
             bare = bare_rate(pairs, workers)
             rate = caption_rate(source, workers, Path(folder))
@@ -98,6 +126,9 @@ def main() -> None:
             "caption MiB/s": round(rate * size / len(pairs), 1),
             "ratio": round(rate / bare, 3),
         }
+        rates.append(rate)
+    if len(rates) == 2:
+        answer["scaling from 1 to 2 processes"] = round(rates[1] / rates[0], 2)
     for count in arguments.memory:
         with tempfile.TemporaryDirectory() as folder:
             answer[f"peak MiB for {count} tiny pairs"] = round(peak_memory(count, Path(folder) / "tiny"), 1)
