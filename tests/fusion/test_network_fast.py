@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from fusion import bands
 from fusion.attention import SpatialAttention
+from fusion.cost import measure_peak_memory
 from fusion.network import FusionNetwork, NetworkConfig
 from fusion.tiling import SAMPLE_PIXELS, run, sample_crops
 from fusion.window_attention import _at_once, attend_windows
@@ -56,6 +58,34 @@ def test_in_single_precision_both_agree_to_1e5_forward_and_backward() -> None:
         output.square().mean().backward()
     for one, other in zip(fast.parameters(), slow.parameters(), strict=True):
         assert (one.grad - other.grad).abs().max() <= 1e-5 * max(1.0, float(other.grad.abs().max()))
+
+
+TINY = NetworkConfig(width=8, expansion=1.0, refinement=0, text_width=None)
+
+
+def assert_equal_at(height: int, width: int) -> None:
+    """The fast network, padding by itself, against the straightforward one on images padded here."""
+    torch.manual_seed(height * 1000 + width)
+    fast = FusionNetwork(TINY).double().eval()
+    images = [part.double() for part in pair(height, width)]
+    missing = [-height % 64, -width % 64]
+    reflects = missing[0] < height and missing[1] < width
+    spans = [(0, 0), (0, 0), *((0, part) for part in missing)]
+    padded = [torch.from_numpy(np.pad(image.numpy(), spans, "reflect" if reflects else "edge")) for image in images]
+    with torch.inference_mode():
+        slow = straightforward(fast).double()(*padded)[:, :, :height, :width]
+        torch.testing.assert_close(fast(*images), slow, atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (33, 32), (64, 9), (70, 65), (200, 63)])
+def test_at_odd_sizes_the_fast_network_equals_the_straightforward_one(size: tuple[int, int]) -> None:
+    assert_equal_at(*size)
+
+
+@pytest.mark.slow  # every height with a width that differs, every width with a height
+@pytest.mark.parametrize("height", range(8, 201))
+def test_at_every_height_and_width_both_are_equal(height: int) -> None:
+    assert_equal_at(height, 8 + (height - 8) * 61 % 193)  # 61 and 193 have no common factor: every width comes once
 
 
 def test_bands_without_gradients_equal_the_map_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,14 +134,15 @@ def test_crops_for_statistics_are_bounded_and_inside(size: tuple[int, int]) -> N
 
 
 PEAK = """
-import resource, sys, torch
+import sys, torch
 torch.set_num_threads(2)
 from fusion.catalog import network_entry
+from fusion.cost import peak_resident
 from fusion.tiling import run
 name, height, width, tile = sys.argv[1], *map(int, sys.argv[2:])
 network = network_entry(name).build().eval()
 run(network, torch.rand(1, 3, height, width), torch.rand(1, 1, height, width), tile=tile)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(peak_resident())
 """
 
 
@@ -121,3 +152,11 @@ def test_a_pair_of_4000_x_3000_is_fused_within_its_memory(name: str, limit: int)
     command = [sys.executable, "-c", PEAK, name, "3000", "4000", "512"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
     assert float(done.stdout) <= limit
+
+
+@pytest.mark.slow  # two processes that load torch
+def test_a_measured_peak_leaves_out_what_the_parent_holds() -> None:
+    alone = measure_peak_memory("nano", (480, 640))
+    held = torch.ones(1 << 27)  # half a GiB
+    assert measure_peak_memory("nano", (480, 640)) == pytest.approx(alone, rel=0.3)
+    assert held[0] == 1 and alone > 10
