@@ -13,13 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from object_store import served_bucket
 
 from fusion.losses import TERMS
 from fusion.reader import Batch, Cache, IndexedReader, held_out, open_pairs
 from fusion.recipe import Recipe, load_recipe
 from fusion.stream import StreamReader, shards_of
+from pipeline.captioning import CaptionOptions, caption_pairs
 from pipeline.errors import InputError, StoreError
 from pipeline.images import read_image
+from pipeline.sources import find_source
 from pipeline.store import Store
 from pipeline.tasks import load_task
 
@@ -102,6 +105,37 @@ def test_streaming_feeds_the_same_batches_as_indexing(store: Path) -> None:
     indexed = flat(list(IndexedReader([training], plain).steps(0, 3)))
     streamed = flat(list(StreamReader([training], plain).steps(0, 3)))
     assert all(map(same, indexed, streamed))
+
+
+def test_both_readers_read_an_object_store(monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
+    with served_bucket(monkeypatch) as home:
+        import s3fs
+
+        s3fs.S3FileSystem().put(str(store), f"{home}/store", recursive=True)
+        local, remote = (open_pairs(Store.open(where), recipe())[0] for where in (store, f"{home}/store"))
+        for kind in (IndexedReader, StreamReader):
+            settings = recipe("batch_size=7")
+            batches = [flat(list(kind([pairs], settings).steps(0, 2))) for pairs in (local, remote)]
+            assert len(batches[0]) == 2 and all(map(same, *batches)), kind
+
+
+def test_one_store_may_hold_several_priors(new_store: Callable[..., Path], tmp_path: Path) -> None:
+    store = new_store(tmp_path, pairs=3)
+    other = CaptionOptions(
+        store=str(store),
+        prior="short",
+        captioner="measured",
+        embedder="hashing",
+        embedder_settings={"width": "64"},
+        workers=1,
+    )
+    caption_pairs(
+        other, find_source(None, (tmp_path / "store-pairs/vi", tmp_path / "store-pairs/ir"), None, None, None)
+    )
+    widths = [open_pairs(Store.open(store), recipe(f"prior={name}"))[0].text_width for name in ("text", "short")]
+    assert widths == [512, 64]
+    with pytest.raises(StoreError, match="shortt"):
+        open_pairs(Store.open(store), recipe("prior=shortt"))
 
 
 def test_a_shuffled_stream_gives_every_sample_of_an_epoch_once(store: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from object_store import served_bucket
 
 from pipeline.captioning import CaptionOptions, caption_pairs
 from pipeline.claims import Claims
@@ -20,22 +20,8 @@ from pipeline.verify import verify
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    pytest.importorskip("s3fs")
-    server_module = pytest.importorskip("moto.server")
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    for name, value in (("ACCESS_KEY_ID", "test"), ("SECRET_ACCESS_KEY", "test"), ("DEFAULT_REGION", "us-east-1")):
-        monkeypatch.setenv(f"AWS_{name}", value)
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
-    name = f"captions-{secrets.token_hex(4)}"  # the server's content outlives it within one process
-    s3fs.S3FileSystem().mkdir(name)
-    yield f"s3://{name}/stores/a"
-    s3fs.S3FileSystem.clear_instance_cache()
-    server.stop()
+    with served_bucket(monkeypatch) as home:
+        yield f"{home}/stores/a"
 
 
 def caption(store: str, folders: tuple[Path, Path], **settings: str) -> None:
