@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.errors import WeightsError
 
+DEFAULT_MODEL = "Qwen/Qwen2-VL-7B-Instruct"
 SAMPLE = 1 << 20  # bytes hashed at each end of a weight file; with its size that tells two checkpoints apart
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".gguf"})
 IGNORED_SUFFIXES = frozenset({".md", ".lock", ".bin", ".pt", ".pth"})  # notes, and pickles that are never loaded

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.captioners.base import CaptionRequest
-from pipeline.captioners.checkpoint import find_checkpoint
+from pipeline.captioners.checkpoint import DEFAULT_MODEL, find_checkpoint
 from pipeline.captioners.conversation import Message, conversation
 from pipeline.errors import MissingPackage
 from pipeline.events import Caption, parse_caption
@@ -18,7 +18,7 @@ from pipeline.tasks import Task
 class TransformersSettings:
     """What decides the captions; ``batch`` only how many are made at once."""
 
-    model: str
+    model: str = DEFAULT_MODEL
     revision: str | None = None
     dtype: str = "auto"
     min_pixels: int = 4 * 28 * 28

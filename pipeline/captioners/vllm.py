@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.captioners.base import CaptionRequest
-from pipeline.captioners.checkpoint import find_checkpoint
+from pipeline.captioners.checkpoint import DEFAULT_MODEL, find_checkpoint
 from pipeline.captioners.conversation import Message, conversation
 from pipeline.errors import MissingPackage
 from pipeline.events import Caption, failed_caption, parse_caption
 from pipeline.tasks import Task
-
-DEFAULT_MODEL = "Qwen/Qwen2-VL-7B-Instruct"
 
 
 @dataclass(frozen=True, kw_only=True)
