@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from threading import Lock
 
 import torch
 from PIL import Image
-from torch import Tensor
 
+from fusion.fused_folder import FolderMethod, is_folder_of_images
 from fusion.methods import (
-    FolderMethod,
     Method,
     NetworkMethod,
     Pixels,
     baseline_methods,
     eight_bit,
     grey_bytes,
-    is_folder_of_images,
     stored_texts,
 )
-from fusion.metrics.triples import Sources
 from fusion.results import Cost, DatasetResult
-from fusion.score import Scores, as_batch, convention_named, known_names, one_thread, prepare, score_fused
-from fusion.score_cache import code_digest
+from fusion.score import Scores, convention_named, known_names, one_thread
+from fusion.score_memory import ScoreMemory
 from fusion.scoring import MOST_WORKERS
-from fusion.targets import TARGET_NAMES, boxes_of, score_targets
+from fusion.targets import TARGET_NAMES, boxes_of
 from pipeline.atomic import atomic_path, write_text
 from pipeline.console import note, progress
 from pipeline.errors import InputError
@@ -126,7 +122,8 @@ def run_bench(
 ) -> DatasetResult:
     """Score every method on every pair. Fused images of networks and all scores are kept under ``out``.
 
-    A second run reads what has not changed: images by the weights' digest, scores by the digest of all three images.
+    A second run reads what has not changed: images by the weights' digest, scores by the digest of all three images, or
+    of both sources and the method where the method says what decides its images.
     """
     computed = known_names(convention_named(convention), names)
     metrics = (*computed, *(TARGET_NAMES if bench.boxes else ()))
@@ -138,30 +135,37 @@ def run_bench(
     values: dict[str, dict[str, list[float | None]]] = {name: {metric: [] for metric in metrics} for name in cards}
     missing = dict.fromkeys(cards, 0)
     scores = ScoreMemory(out / "scores" / f"{bench.manifest.name}.json", convention, computed)
+    methods = {method.card.name: method for method in bench.methods}
+    identities = {name: method.identity for name, method in methods.items()}
+    folder = out / "fused" / bench.manifest.name
     workers = min(os.cpu_count() or 1, MOST_WORKERS) if device == "cpu" else 1
-    with progress("doing") as bar, ThreadPoolExecutor(workers) as pool:
+    with progress("doing") as bar, ThreadPoolExecutor(workers) as pool, ExitStack() as stack:
         task = bar.add_task(bench.manifest.name, total=len(bench.pairs) * len(bench.methods), doing="")
+        stack.callback(scores.save)
         for pair in bench.pairs:
             visible, infrared = read_pair(pair, channels(bench.manifest))
             first, second = eight_bit(visible), grey_bytes(infrared)
             boxes = boxes_of(bench.boxes, pair.stem, visible.size) if bench.boxes else None
             scores.sources(first, second, device, boxes)
+            found: dict[str, Scores] = {}
             fused: dict[str, Pixels] = {}
-            for method in bench.methods:
-                name = method.card.name
+            for name, identity in identities.items():
                 bar.update(task, doing=f"{pair.stem} {name}")
-                picture = fuse_once(method, pair, visible, infrared, out / "fused" / bench.manifest.name)
-                if picture is not None:
+                known = scores.remembered(identity)
+                if known is not None:
+                    found[name] = known
+                elif (picture := fuse_once(methods[name], pair, visible, infrared, folder)) is not None:
                     fused[name] = picture
                 bar.advance(task)
             bar.update(task, doing=f"{pair.stem} scores")
             with one_thread():
-                found = dict(zip(fused, pool.map(scores.of, fused.values()), strict=True))
+                fresh = pool.map(scores.of, fused.values(), (identities[name] for name in fused))
+                found.update(zip(fused, fresh, strict=True))
             for name in cards:
                 missing[name] += name not in found
                 for metric in metrics:
                     values[name][metric].append(found.get(name, {}).get(metric))
-        scores.save()
+        scores.forget()
     return DatasetResult(
         name=bench.manifest.name,
         title=bench.manifest.title,
@@ -196,9 +200,8 @@ def fuse_once(method: Method, pair: Pair, visible: Picture, infrared: Picture, f
     """Fuse, or read what the same weights made before. Only networks keep their images: the others are quick."""
     if not isinstance(method, NetworkMethod):
         return method.fuse(pair, visible, infrared)
-    card = method.card
-    place = folder / card.name
-    label = json.dumps({"sha256": card.digest, "text": card.text, "source": card.source}, indent=2) + "\n"
+    place = folder / method.card.name
+    label = method.identity
     mark = place / "made-by.json"
     if not mark.is_file() or mark.read_text(encoding="utf-8") != label:
         place.mkdir(parents=True, exist_ok=True)
@@ -215,53 +218,6 @@ def fuse_once(method: Method, pair: Pair, visible: Picture, infrared: Picture, f
         with atomic_path(path) as temporary:
             Image.fromarray(fused).save(temporary, compress_level=1)
     return fused
-
-
-class ScoreMemory:
-    """Scores by content: SHA-256 over both sources, the fused image, the convention and the code of the metrics."""
-
-    def __init__(self, path: Path, convention: str, metrics: Sequence[str]) -> None:
-        self.path = path
-        self.convention = convention
-        self.metrics = metrics
-        self.known: dict[str, Scores] = {}
-        if path.is_file():
-            try:
-                self.known = json.loads(path.read_text(encoding="utf-8"))
-            except json.JSONDecodeError:
-                note(f"{path}: damaged, so everything is scored again")
-        self.fresh: dict[str, Scores] = {}
-
-    def sources(self, first: Pixels, second: Pixels, device: str = "cpu", boxes: Tensor | None = None) -> None:
-        """The pair that the next ``of`` calls are about, with its targets (K, 4) if they are scored."""
-        self.pair = (first, second, device)
-        self.boxes = boxes
-        self.lock = Lock()
-        self.prepared: Sources | None = None
-        placed = b"" if boxes is None else boxes.numpy().tobytes() + b"boxes"
-        self.digest = hashlib.sha256(first.tobytes() + second.tobytes() + placed).hexdigest()
-
-    def of(self, fused: Pixels) -> Scores:
-        """Scores of one fused image; several threads may ask at once."""
-        seed = f"{self.digest} {self.convention} {' '.join(self.metrics)} {code_digest()} {fused.shape}"
-        key = hashlib.sha256(seed.encode() + fused.tobytes()).hexdigest()
-        if key not in self.known:
-            with self.lock:
-                if self.prepared is None:
-                    first, second, device = self.pair
-                    self.prepared = prepare(first, second, self.convention, device)
-            found = score_fused(self.prepared, fused, self.convention, self.metrics)
-            if self.boxes is not None:
-                triple = self.prepared.with_fused(as_batch(fused, "fused image", self.pair[2]))
-                found |= score_targets(triple, self.boxes)
-            self.known[key] = found
-        self.fresh[key] = self.known[key]
-        return self.fresh[key]
-
-    def save(self) -> None:
-        """Keep what this run asked for and drop the rest."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.path, json.dumps(self.fresh, allow_nan=False))
 
 
 def measure_costs(methods: Sequence[Method], cache_file: Path) -> dict[str, Cost | None]:

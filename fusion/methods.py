@@ -1,11 +1,13 @@
-"""What can be benchmarked: classical baselines, networks with weights, folders of images fused elsewhere."""
+"""What can be benchmarked: classical baselines and networks with weights (fused_folder: images fused elsewhere)."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -16,10 +18,9 @@ from torch import Tensor
 
 from fusion.baselines import BASELINES, Baseline
 from fusion.results import Cost, Kind, MethodCard
-from fusion.scorecard import COLOURED, KIND, grey_for_colour, header, listed, plural
 from pipeline.errors import InputError
-from pipeline.images import EXTENSIONS, Picture, probe_image, read_image
-from pipeline.pairs import Pair, images_in, shown
+from pipeline.images import Picture
+from pipeline.pairs import Pair, shown
 
 Pixels = NDArray[np.uint8]
 COSTLY = 100.0  # GFLOP a pair; above it one timed run must do on a CPU
@@ -31,6 +32,11 @@ class Method(Protocol):
     @property
     def card(self) -> MethodCard:
         """What it is."""
+        ...
+
+    @property
+    def identity(self) -> str | None:
+        """What decides its images beside the pair, as text; None where they may be anything (a folder)."""
         ...
 
     def fuse(self, pair: Pair, visible: Picture, infrared: Picture) -> Pixels | None:
@@ -71,6 +77,10 @@ class BaselineMethod:
     def card(self) -> MethodCard:
         kind: Kind = "source" if self.baseline.name in ("visible", "infrared") else "baseline"
         return MethodCard(name=self.baseline.name, title=self.baseline.title, kind=kind, source=self.baseline.source)
+
+    @property
+    def identity(self) -> str:
+        return f"baseline {self.baseline.name} {baselines_digest()}"
 
     def fuse(self, pair: Pair, visible: Picture, infrared: Picture) -> Pixels | None:
         del pair
@@ -127,6 +137,11 @@ class NetworkMethod:
             digest=self.weights.sha256,
             text=text,
         )
+
+    @property
+    def identity(self) -> str:
+        card = self.card
+        return json.dumps({"sha256": card.digest, "text": card.text, "source": card.source}, indent=2) + "\n"
 
     def fuse(self, pair: Pair, visible: Picture, infrared: Picture) -> Pixels | None:
         from fusion.tiling import run
@@ -190,74 +205,6 @@ class NetworkMethod:
         )
 
 
-class FolderMethod:
-    """Images fused elsewhere, matched to the pairs by stem.
-
-    Raises InputError when images are missing or belong to no pair; ``allow_missing`` counts the missing ones instead.
-    ``known`` holds stems that are no stray files: other splits of the data set. All headers are read at once, so that
-    every image of another size, depth or kind is in one error; grey ones too, with ``colour`` and a coloured first source.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        folder: Path,
-        pairs: Sequence[Pair],
-        *,
-        allow_missing: bool = False,
-        known: frozenset[str] = frozenset(),
-        colour: bool = False,
-    ) -> None:
-        self.name = name
-        self.folder = folder
-        self.images = images_in(folder)
-        stems = {pair.stem for pair in pairs}
-        missing = sorted(stems - self.images.keys())
-        extra = sorted(self.images.keys() - stems - known)
-        if len(missing) == len(stems):
-            raise InputError(
-                f"{folder}: none of its {len(self.images)} images has the name of a pair; it holds "
-                f"{shown(sorted(self.images))}, the pairs are called {shown(sorted(stems))}"
-            )
-        if not allow_missing and (missing or extra):
-            parts = [f"{len(missing)} fused images are missing: {shown(missing)}"] if missing else []
-            parts += [f"{len(extra)} images belong to no pair: {shown(extra)}"] if extra else []
-            raise InputError(
-                f"{folder}: {'; '.join(parts)}. With --allow-missing the rest is scored and the gap counted"
-            )
-        self._check([pair for pair in pairs if pair.stem in self.images], colour)
-
-    def _check(self, pairs: Sequence[Pair], colour: bool) -> None:
-        problems: list[str] = []
-        for pair in pairs:
-            path, source = self.images[pair.stem], probe_image(pair.first)
-            info = header(path, problems)
-            if info and (info.width, info.height) != (source.width, source.height):
-                problems.append(
-                    f"{path} is {info.width} x {info.height} pixels, its pair {source.width} x {source.height}"
-                )
-            if info and colour and grey_for_colour(source, info):
-                problems.append(f"{path} is grey, its visible image in colour")
-        if problems:
-            raise InputError(
-                f"{self.folder}: {listed(problems, plural(problems))}; scores need {KIND} of their pair's size"
-                f"{COLOURED if colour else ''}"
-            )
-
-    @property
-    def card(self) -> MethodCard:
-        return MethodCard(name=self.name, title=self.name, kind="folder", source=str(self.folder))
-
-    def fuse(self, pair: Pair, visible: Picture, infrared: Picture) -> Pixels | None:
-        path = self.images.get(pair.stem)
-        if path is None:
-            return None
-        return eight_bit(read_image(path))
-
-    def cost(self) -> None:
-        return None
-
-
 def grey_bytes(picture: Picture) -> Pixels:
     """(H, W) uint8 of a picture that may be stored in colour."""
     pixels = eight_bit(picture)
@@ -269,16 +216,16 @@ def file_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@cache
+def baselines_digest() -> str:
+    """Digest of the source that the baselines are made of: another version of it fuses again."""
+    sources = (Path(__file__).parent / name for name in ("baselines.py", "pyramids.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+
+
 def baseline_methods() -> list[Method]:
     """All of them, in the table's order."""
     return [BaselineMethod(baseline) for baseline in BASELINES.values()]
-
-
-def is_folder_of_images(path: Path) -> bool:
-    """Whether a folder holds images and no weights."""
-    if not path.is_dir() or (path / "config.json").exists():
-        return False
-    return any(entry.suffix.lower() in EXTENSIONS for entry in path.iterdir())
 
 
 def stored_texts(store: Path, prior: str = "text") -> dict[tuple[str, str], Tensor]:

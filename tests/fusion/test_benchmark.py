@@ -15,7 +15,7 @@ from PIL import Image
 
 from fusion.bench_run import BenchOptions, run_all
 from fusion.results import BenchResult
-from fusion.score import score
+from fusion.score import score, score_fused
 from pipeline.errors import InputError
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -282,3 +282,27 @@ def test_a_teacher_takes_its_text_from_the_store(root: Path, monkeypatch: pytest
     caption("--store", "few/synthetic", "--limit", "2")
     with pytest.raises(InputError, match="teacher: 2 of 4 pairs have no text in few/synthetic: test-2, test-3"):
         run_all(replace(chosen, stores=Path("few"), limit=None))
+
+
+def test_a_second_run_fuses_and_scores_nothing_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even the baselines, but for the pictures on the page; an interrupted run keeps the scores it has."""
+    calls: list[str] = []
+
+    def count(sources: object, fused: np.ndarray, *rest: object) -> object:
+        calls.append("scored")
+        if interrupt and len(calls) > 7:
+            raise KeyboardInterrupt
+        return score_fused(sources, fused, *rest)
+
+    monkeypatch.setattr("fusion.score_memory.score_fused", count)
+    interrupt = True
+    with pytest.raises(KeyboardInterrupt):
+        run_all(options(root))
+    interrupt = False
+    calls.clear()
+    first = run_all(options(root)).datasets[0]
+    assert len(calls) == len(first.methods) * 4 - 7  # seven were scored before the interruption
+    calls.clear()
+    monkeypatch.setattr("fusion.benchmark.fuse_once", lambda *_: pytest.fail("fused again"))
+    assert run_all(options(root)).datasets[0].values == first.values
+    assert calls == []
