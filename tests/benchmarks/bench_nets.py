@@ -141,7 +141,7 @@ def rows(name: str, size: Sizes, runs: int, train: bool, dtype: str) -> list[tup
         against = ["", ""]
         if slow and version == "fast":
             against = [f"{slow[1] / cpu:.2f}x", f"{memory[version] / memory['straightforward']:.2f}"]
-        cost = (count_parameters(network), round(gflops, 2), round(wall, 1), round(cpu, 1), memory[version])
+        cost = (count_parameters(network), round(gflops, 2), short(wall), short(cpu), round(memory[version]))
         found.append((name, version, what, dtype, "torch", *cost, *against))
     return found
 
@@ -159,10 +159,15 @@ def engine_rows(name: str, sizes: Sequence[Sizes], runs: int) -> list[tuple[Any,
                 call = partial(fuse, torch.rand(1, 3, *size), torch.rand(1, 1, *size), None)
                 call()
                 times = interleaved({engine: call}, 10 * runs)
-                wall, cpu = (round(value, 1) for value in times[engine])
+                wall, cpu = map(short, times[engine])
                 cost = (count_parameters(network), round(count_gflops(network_entry(name).build(), size), 2), wall, cpu)
                 found.append((name, "fast", f"{size[1]}x{size[0]}", "float32", engine, *cost, "", "", ""))
     return found
+
+
+def short(milliseconds: float) -> float:
+    """One decimal below 100."""
+    return round(milliseconds, 1) if milliseconds < 100 else round(milliseconds)
 
 
 def parse_size(text: str) -> Sizes:

@@ -16,7 +16,7 @@ from fusion.attention import SpatialAttention
 from fusion.cost import measure_peak_memory
 from fusion.network import FusionNetwork, NetworkConfig
 from fusion.tiling import SAMPLE_PIXELS, run, sample_crops
-from fusion.window_attention import _at_once, attend_windows
+from fusion.window_attention import REACH, WINDOW, _at_once, _overlapping, attend_windows
 
 sys.path.insert(0, str(Path(__file__).parent / "oracles"))
 from straightforward import straightforward
@@ -97,6 +97,12 @@ def test_bands_without_gradients_equal_the_map_at_once(monkeypatch: pytest.Monke
         for size in (1, 1 << 15, 1 << 30):  # a band per window row, a few bands, one band
             monkeypatch.setattr(bands, "BAND_BYTES", size)
             torch.testing.assert_close(fast(*inputs), slow, atol=1e-5, rtol=1e-5)
+
+
+def test_overlapping_windows_for_exporters_are_those_of_unfold() -> None:
+    padded = torch.rand(2, 28, 20, 6)
+    expected = padded.unfold(1, REACH, WINDOW).unfold(2, REACH, WINDOW).permute(0, 1, 4, 2, 5, 3)
+    assert torch.equal(_overlapping(_overlapping(padded, 1, 3), 3, 2), expected)
 
 
 def test_window_attention_at_once_equals_the_one_in_steps() -> None:

@@ -21,7 +21,7 @@ from fusion.training import resume_run, start_run
 from pipeline.errors import InputError, StoreError, TrainingError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SMALL = ["steps=3", "batch_size=1", "crop=48", "pictures=1", "validate_every=2", "checkpoint_every=1", "log_every=1", "shares_every=9", "validation_crop=64", "keep_checkpoints=9"]  # fmt: skip
+SMALL = ["steps=2", "batch_size=1", "crop=48", "pictures=1", "validate_every=1", "checkpoint_every=1", "log_every=1", "shares_every=9", "validation_crop=64", "keep_checkpoints=9"]  # fmt: skip
 TIMINGS = ("images_per_second", "data_wait", "seconds")
 
 
@@ -49,7 +49,7 @@ def start_and_kill(stage: str, store: Path, out: Path, teacher: Path | None, ste
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    last = f"checkpoints/step-{3:08d}"
+    last = f"checkpoints/step-{2:08d}"
     names = ["model.safetensors", "best/model.safetensors"]
     names += [
         f"{last}/{name}" for name in ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json")
@@ -69,15 +69,15 @@ def teacher(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_killed_teacher_ends_with_the_same_bits(store: Path, teacher: Path, tmp_path: Path) -> None:
-    start_and_kill("teacher", store, tmp_path / "killed", None, step=2)
+    start_and_kill("teacher", store, tmp_path / "killed", None, step=1)
     result = resume_run(tmp_path / "killed")
-    assert result.finished and result.step == 3
+    assert result.finished and result.step == 2
     assert_same_run(teacher, tmp_path / "killed")
 
 
 def test_a_killed_student_ends_with_the_same_bits(store: Path, teacher: Path, tmp_path: Path) -> None:
     assert start_run(load_recipe("tiny", "student", SMALL), [store], tmp_path / "whole", teacher).finished
-    start_and_kill("student", store, tmp_path / "killed", teacher, step=2)
+    start_and_kill("student", store, tmp_path / "killed", teacher, step=1)
     assert resume_run(tmp_path / "killed").finished
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
     adapters = [name for name in load_checkpoint(tmp_path / "whole").tensors["model"] if "adapters" in name]

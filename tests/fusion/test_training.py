@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+import cli
 from fusion.averaging import Average
 from fusion.catalog import NETWORKS
 from fusion.distillation import Distillation, feature_distance
@@ -22,7 +23,7 @@ from fusion.network import FusionNetwork, NetworkConfig
 from fusion.objective import Objective, gradient_shares
 from fusion.reader import IndexedReader, open_pairs
 from fusion.recipe import load_recipe
-from fusion.run import read_log
+from fusion.run import Origin, read_log, write_origin
 from fusion.training import learning_rate, resume_run, start_run
 from fusion.validation import validate
 from fusion.weights import load_weights, read_config
@@ -187,11 +188,11 @@ def test_the_strip_shows_the_teacher_between_sources_and_student(run: Path, stor
 
 
 def test_training_makes_the_loss_smaller(store: Path, tmp_path: Path) -> None:
-    settings = [*FAST, "steps=8", "validate_every=4", "warmup=0", "loss.features=0", "loss.output=0", "shares_every=99"]
-    recipe = load_recipe("tiny", "student", settings)
-    start_run(recipe, [store], tmp_path / "run")
+    terms = [f"loss.edge.{name}=0" for name in ("qabf", "vif", "ssim")]  # what they can reach hides what is learnt
+    settings = [*FAST, *terms, "steps=16", "validate_every=4", "warmup=0", "ema=0", "log_every=8", "shares_every=99"]
+    start_run(load_recipe("nano", "student", settings), [store], tmp_path / "run")
     losses = [record["validation"]["loss"] for record in read_log(tmp_path / "run") if "validation" in record]
-    assert losses[-1] < 0.97 * losses[0]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 def test_a_teacher_of_another_text_width_is_refused_with_both(
@@ -278,17 +279,34 @@ assert not heavy, heavy
 
 
 def test_the_commands_name_what_is_missing(
-    fusioncli: Callable[..., subprocess.CompletedProcess[str]], store: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], store: Path, tmp_path: Path
 ) -> None:
-    nothing = fusioncli("train-teacher")
-    assert nothing.returncode == 2 and "--dataset NAME" in nothing.stderr
-    teacher = fusioncli("distill", "--store", store, "--recipe", "tiny")
-    assert teacher.returncode == 2 and "no teacher there" in teacher.stderr and "Traceback" not in teacher.stderr
+    def refused(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["fusioncli", *words])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        assert left.value.code == 2
+        return capsys.readouterr().err
+
+    monkeypatch.chdir(tmp_path)
+    assert "--dataset NAME" in refused("train-teacher")
+    assert "no teacher there" in refused("distill", "--store", str(store), "--recipe", "tiny")
+    assert "a student's run; go on with `fusioncli distill" in refused(
+        "train-teacher", "--resume", str(student_run(store))
+    )
+
+
+def student_run(store: Path) -> Path:
+    """The description of a student's run, not trained yet."""
+    out = store.parent / "described"
+    recipe = load_recipe("nano", "student")
+    write_origin(out, Origin(recipe=recipe, stores=(), teacher=None, versions={}, revision=None))
+    return out
 
 
 def test_validation_tells_what_the_text_is_worth(store: Path) -> None:
     """A network that reads text is also judged with other pairs' texts; a student is not."""
-    recipe = load_recipe("tiny", "teacher", [*FAST, "validation_share=0.4"])
+    recipe = load_recipe("tiny", "teacher", [*FAST, "validation_share=0.25"])
     _, held = open_pairs(Store.open(store), recipe)
     torch.manual_seed(0)
     teacher = Objective(FusionNetwork(SMALL), {"intensity": 1.0})
