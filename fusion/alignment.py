@@ -109,7 +109,8 @@ def place(visible: Picture, infrared: Picture, names: tuple[str, str], kind: str
 
     first, second = (torch.from_numpy(picture.as_grey()) for picture in (visible, infrared))
     found = estimate(first, second, kind)
-    if not found.found.clear:
+    near = visible.size == infrared.size and found.found.distance <= TOO_FAR * max(visible.size)
+    if not (found.found.clear or near):
         raise PairingError(
             f"{names[0]} and {names[1]}: no {kind} brings them together, their edges agree nowhere (best peak "
             f"{found.found.height:.1f} standard deviations, {found.found.lead:.2f} times the next); do they show one scene?"

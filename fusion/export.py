@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusion.graph import FusionGraph
 from fusion.weights import Weights, load_weights
@@ -80,7 +80,7 @@ def compare(source: str | Path, to: str, path: Path) -> list[Compared]:
     """The differences of an exported file from PyTorch, in batches of two drawn pairs of five sizes."""
     from fusion.engines import open_engine
 
-    expected = _answers(FusionGraph(load_weights(source).network))
+    expected = _answers(load_weights(source).network)
     engine = open_engine(to, path)
     return [
         Compared(height=size[0], width=size[1], difference=float((engine(*_pair(size), None) - answer).abs().max()))
@@ -120,10 +120,10 @@ def _pair(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return torch.rand(2, 3, *size, generator=generator), torch.rand(2, 1, *size, generator=generator)
 
 
-def _answers(graph: FusionGraph) -> list[Tensor]:
-    """What PyTorch itself makes of the drawn pairs, with its own padding."""
+def _answers(network: nn.Module) -> list[Tensor]:
+    """What PyTorch itself makes of the drawn pairs, with the network's own padding and first layers."""
     with torch.inference_mode():
-        return [graph.network(*_pair(size)).clamp(0, 1) for size in SIZES]
+        return [network(*_pair(size)).clamp(0, 1) for size in SIZES]
 
 
 def _traced(graph: FusionGraph) -> Any:

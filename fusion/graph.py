@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from fusion.edge import EdgeNetwork
+from fusion.edge import EdgeNetwork, Fold, convolution_of_both
 from fusion.network import FusionNetwork
 from pipeline.errors import WeightsError
 
@@ -16,7 +16,7 @@ class FusionGraph(nn.Module):
 
     The padding is computed from the shapes instead of chosen by branches, which no exporter could follow. ``half`` keeps
     the weights in half precision and computes in single: sums over all pixels of an image overflow half precision.
-    Raises WeightsError for a network that needs a text.
+    The first layers of an edge network become one: takes the network over. Raises WeightsError for one that needs a text.
     """
 
     def __init__(self, network: nn.Module, half: bool = False) -> None:
@@ -25,6 +25,8 @@ class FusionGraph(nn.Module):
             raise WeightsError(f"{type(network).__name__} cannot be exported")
         if network.config.text_width:
             raise WeightsError("a teacher needs a text for every image and is not exported; distil a student from it")
+        if isinstance(network, EdgeNetwork) and isinstance(network.fold, Fold):
+            network.stem, network.fold = convolution_of_both(network.stem), nn.Identity()
         self.network = network.eval().requires_grad_(False)
         self.half_weights = half
         if half:
@@ -71,4 +73,5 @@ def _indices(padded: int, length: Tensor, reflect: Tensor) -> Tensor:
     index = torch.arange(padded)
     last = length - 1
     inside = torch.minimum(index, last)
-    return torch.where(reflect, inside - torch.relu(index - last), inside)
+    beyond = torch.maximum(index - last, torch.zeros_like(index))  # a relu of integers is not in every engine
+    return torch.where(reflect, inside - beyond, inside)

@@ -15,7 +15,7 @@ import torch
 from kornia.geometry.transform import homography_warp
 from torch import Tensor
 
-from fusion.structure import Shift, correlate, orientation_field, resized
+from fusion.structure import REACH, Shift, correlate, orientation_field, resized
 
 COARSE_SIDES = (112, 224)  # pixels of the longer side at which the grid is searched, then its best candidates again
 CANDIDATES = 6
@@ -51,10 +51,13 @@ def estimate(visible: Tensor, infrared: Tensor, kind: str) -> Transform:
     A shift keeps the infrared's pixels as large as they are; the others search scale and rotation too.
     """
     matrix, found = _coarse(visible, infrared, kind)
-    for level in STEPS if kind != "shift" else ():
-        matrix = _refined(visible, infrared, matrix, kind, level)
-        if level >= max(visible.shape):
-            break
+    if kind == "shift":
+        matrix = _finer_shift(visible, infrared, matrix)
+    else:
+        for level in STEPS:
+            matrix = _refined(visible, infrared, matrix, kind, level)
+            if level >= max(visible.shape):
+                break
     same = visible.shape == infrared.shape
     return Transform(
         kind=kind,
@@ -81,14 +84,14 @@ def _coarse(visible: Tensor, infrared: Tensor, kind: str) -> tuple[Tensor, Shift
     """The best similarity of the grid, in corner coordinates, and its peak."""
     candidates = list(_grid(visible, infrared, kind))
     ranked: list[tuple[float, Tensor, Shift, Tensor]] = []
-    for side in (FINEST,) if kind == "shift" else COARSE_SIDES:
+    for side in COARSE_SIDES:
         scale = min(1.0, side / max(visible.shape))
         small = resized(visible, _scaled(visible, scale))
         field = orientation_field(small)
         ranked = []
         for candidate in candidates:
             moved, start = _turned(infrared, candidate, scale)
-            right, down, height, lead = correlate(field, moved)
+            right, down, height, lead = correlate(field, moved, REACH if visible.shape == infrared.shape else 1.0)
             shift = torch.eye(3, dtype=torch.float64)
             shift[0, 2], shift[1, 2] = right, down
             found = Shift(right=right / scale, down=down / scale, height=height, lead=lead)
@@ -129,6 +132,17 @@ def _turned(image: Tensor, similarity: Tensor, scale: float) -> tuple[Tensor, Te
     matrix[:2, 2] = torch.tensor([size[1] / 2, size[0] / 2], dtype=torch.float64) - matrix[:2, :2] @ middle
     drawn, valid = _drawn(image[None], matrix, size, "bilinear")
     return orientation_field(drawn[0], valid=valid), matrix
+
+
+def _finer_shift(visible: Tensor, infrared: Tensor, matrix: Tensor) -> Tensor:
+    """The correlation's peak at the finest level, unless it is another than that of ``matrix``."""
+    scale = _scale(visible, FINEST)
+    first, second = (orientation_field(resized(image, _scaled(image, scale))) for image in (visible, infrared))
+    right, down, _, _ = correlate(first, second)
+    finer = torch.eye(3, dtype=torch.float64)
+    finer[0, 2], finer[1, 2] = right / scale, down / scale
+    same = float((finer - matrix).norm()) < 2 * max(visible.shape) / COARSE_SIDES[-1]
+    return finer if same else matrix
 
 
 def _refined(visible: Tensor, infrared: Tensor, matrix: Tensor, kind: str, level: int) -> Tensor:

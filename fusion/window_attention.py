@@ -67,12 +67,35 @@ def _at_once(qkv: Tensor, tables: Tensor, heads: int, chosen: slice) -> Tensor:
     by_row = torch.einsum("...hwe,hje->...hwj", q, tables[:OFFSETS][offset])
     by_column = torch.einsum("...hwe,wje->...hwj", q, tables[OFFSETS:][offset])
     bias = (by_row[..., :, None] + by_column[..., None, :]).flatten(4, 5).flatten(-2)
-    windows = keys_values.view(*keys_values.shape[:3], 2, heads, e).unfold(1, REACH, WINDOW).unfold(2, REACH, WINDOW)
-    k, v = windows.permute(3, 0, 1, 2, 4, 6, 7, 5).reshape(2, n * rows * columns, heads, KEYS, e).unbind(0)
+    windows = (
+        _all_windows(keys_values, rows, columns)
+        .reshape(n, rows, REACH, columns, REACH, 2, heads, e)
+        .permute(5, 0, 1, 3, 6, 2, 4, 7)
+    )
+    k, v = windows.reshape(2, n * rows * columns, heads, KEYS, e).unbind(0)
     q, bias = q.flatten(4, 5).flatten(0, 2), bias.flatten(0, 2)
     y = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
     y = y.reshape(n, rows, columns, heads, WINDOW, WINDOW, e).permute(0, 1, 4, 2, 5, 3, 6)
     return y.reshape(n, h, w, inner)
+
+
+def _all_windows(padded: Tensor, rows: int, columns: int) -> Tensor:
+    """(N, H + 4, W + 4, C) as (N, rows, 12, columns, 12, C)."""
+    if torch._C._get_tracing_state() is None:
+        return padded.unfold(1, REACH, WINDOW).unfold(2, REACH, WINDOW).permute(0, 1, 4, 2, 5, 3)
+    return _overlapping(_overlapping(padded, 1, rows), 3, columns)
+
+
+def _overlapping(padded: Tensor, axis: int, count: int) -> Tensor:
+    """``padded.unfold(axis, REACH, WINDOW)`` with the 12 places after ``axis`` instead of last: (…, count, 12, …).
+
+    Put together from blocks of 8 and the starts of the next, in operations that every exporter knows for any size.
+    """
+    before, after = padded.shape[:axis], padded.shape[axis + 1 :]
+    room = [0, 0] * (padded.ndim - axis - 1) + [0, WINDOW - 2 * MARGIN]
+    blocks = functional.pad(padded, room).reshape(*before, count + 1, WINDOW, *after)
+    starts = blocks.narrow(axis, 1, count).narrow(axis + 1, 0, REACH - WINDOW)
+    return torch.cat([blocks.narrow(axis, 0, count), starts], dim=axis + 1)
 
 
 class _Steps:

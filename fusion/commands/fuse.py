@@ -82,6 +82,10 @@ def fuse(
         raise InputError(f"{visible} and {infrared}: give two files or two folders")
     if infrared is not None and len(videos) == 1:
         raise InputError(f"{visible} and {infrared}: only {videos[0]} is a video; give two")
+    if videos and (grey or sixteen_bit):
+        raise InputError("--grey and --sixteen-bit are for images; videos are written in colour of 8 bits")
+    if not videos and (side_by_side or seconds is not None or json is not None):
+        raise InputError("--side-by-side, --seconds and --json are for videos")
     if not folders and not videos:
         check_output(out, output)
     if weights is None:

@@ -11,7 +11,19 @@ import torch
 from torch.nn import functional
 
 from fusion.cost import count_gflops
-from fusion.edge import EDGE, EDGE_TEACHER, NANO, PRIOR, SHARPNESS, EdgeConfig, EdgeNetwork, _fold, _unfold, to_luma
+from fusion.edge import (
+    EDGE,
+    EDGE_TEACHER,
+    NANO,
+    PRIOR,
+    SHARPNESS,
+    EdgeConfig,
+    EdgeNetwork,
+    Fold,
+    _unfold,
+    convolution_of_both,
+    to_luma,
+)
 from pipeline.errors import WeightsError
 
 BUDGETS = {"edge": (EDGE, 100_000, 4.0), "nano": (NANO, 10_000, 1.0)}
@@ -81,8 +93,15 @@ def test_every_pair_of_a_batch_is_fused_alone() -> None:
 
 def test_fold_and_unfold_are_pixel_unshuffle_and_shuffle() -> None:
     planes = torch.rand(2, 3, 10, 14)
-    assert torch.equal(_fold(planes), functional.pixel_unshuffle(planes, 2))
-    assert torch.equal(_unfold(_fold(planes)), planes)
+    assert torch.equal(Fold()(planes), functional.pixel_unshuffle(planes, 2))
+    assert torch.equal(_unfold(Fold()(planes)), planes)
+
+
+def test_folding_and_the_first_convolution_are_one_of_stride_two() -> None:
+    torch.manual_seed(0)
+    stem = torch.nn.Conv2d(8, 5, 3, padding=1)
+    planes = torch.randn(2, 2, 12, 20)
+    torch.testing.assert_close(convolution_of_both(stem)(planes), stem(Fold()(planes)), rtol=1e-5, atol=1e-5)
 
 
 def test_a_far_pixel_does_not_change_the_answer() -> None:

@@ -86,17 +86,20 @@ def test_the_graph_clamps_its_range(weights: Path) -> None:
     assert float(fused.min()) >= 0 and float(fused.max()) <= 1
 
 
-def test_an_export_that_differs_is_refused(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = WRITERS["torchscript"]
+@pytest.mark.parametrize("to", list(WRITERS))
+def test_an_export_that_differs_is_refused(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    honest = WRITERS[to]
 
     def bent(graph: FusionGraph, path: Path) -> None:
         with torch.no_grad():
-            graph.network.head.bias += 0.01  # type: ignore[union-attr, operator]
+            graph.network.head.bias += 0.002  # type: ignore[union-attr, operator]
         honest(graph, path)
 
-    monkeypatch.setitem(WRITERS, "torchscript", bent)
+    monkeypatch.setitem(WRITERS, to, bent)
     with pytest.raises(FusionError, match="differs from PyTorch"):
-        export_network(weights, "torchscript", tmp_path / "out")
+        export_network(weights, to, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
