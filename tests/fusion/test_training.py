@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -229,8 +230,6 @@ def test_running_out_of_memory_gives_advice(monkeypatch: pytest.MonkeyPatch, sto
 
 
 def test_a_resumed_run_refuses_another_teacher(run: Path, store: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(run, tmp_path / "teacher")
     recipe = load_recipe("nano-distilled", "student", FAST)
     start_run(recipe, [store], tmp_path / "run", tmp_path / "teacher", minutes=1e-9)
@@ -243,6 +242,18 @@ def test_bf16_trains_with_fp32_losses(store: Path, tmp_path: Path) -> None:
     start_run(load_recipe("nano", "student", [*FAST, "precision=bf16", "steps=2"]), [store], tmp_path / "run")
     weights = load_weights(tmp_path / "run").network.state_dict()
     assert all(value.dtype == torch.float32 for value in weights.values())
+
+
+@pytest.mark.slow  # compiling takes a minute
+@pytest.mark.skipif(not shutil.which("g++"), reason="compiling needs a C++ compiler")
+def test_a_compiled_run_has_the_same_losses_and_names(store: Path, tmp_path: Path) -> None:
+    runs = [tmp_path / "plain", tmp_path / "compiled"]
+    for out in runs:
+        start_run(load_recipe("nano", "student", [*FAST, f"compile={out.name == 'compiled'}"]), [store], out)
+    plain, compiled = ([record["loss"] for record in read_log(out) if "loss" in record] for out in runs)
+    assert compiled == pytest.approx(plain, rel=1e-3)
+    first, second = (load_weights(out).network.state_dict() for out in runs)
+    assert max(float((first[name] - second[name]).abs().max()) for name in first) < 1e-3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 trains on a GPU")
