@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import time
@@ -121,13 +122,13 @@ def caption_pairs(options: CaptionOptions, source: Source | None) -> Summary:
 
 
 def parse_allowance(text: str) -> float:
-    """``"1%"`` to 0.01, a share below 1; ``"20"`` to 20, a count. Raises InputError."""
+    """``"1%"`` to 0.01, a share below 1; ``"20"`` to 20, a count; ``"100%"`` to infinity. Raises InputError."""
     try:
         value = float(text.removesuffix("%"))
     except ValueError as error:
         raise InputError(f"--max-failed {text!r}: expected a percentage such as 1%, or a number of pairs") from error
     if text.endswith("%") and 0 <= value <= 100:
-        return min(value / 100, 0.999999)
+        return value / 100 if value < 100 else math.inf
     if text.endswith("%") or value < 0 or value != int(value):
         raise InputError(f"--max-failed {text!r}: expected a percentage from 0% to 100%, or a whole number of pairs")
     return value

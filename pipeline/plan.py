@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-AT_ONCE = 256  # pairs handed to the hashing threads at a time
+TASK = 32  # pairs that a hashing thread takes at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +80,13 @@ def planned_rows(pairs: Sequence[Pair], root: Path, shard_size: int) -> Iterator
             width=width,
         )
 
+    def some(positions: range) -> list[PlanRow]:
+        return [row(position) for position in positions]
+
     with ThreadPoolExecutor(4) as pool:  # reading and hashing leave the interpreter lock
-        for start in range(0, len(pairs), AT_ONCE):
-            yield from pool.map(row, range(start, min(start + AT_ONCE, len(pairs))))
+        for start in range(0, len(pairs), 4 * TASK):
+            window = range(start, min(start + 4 * TASK, len(pairs)))
+            yield from chain.from_iterable(pool.map(some, (window[i : i + TASK] for i in range(0, len(window), TASK))))
 
 
 def pair_identity(first_sha256: str, second_sha256: str) -> str:

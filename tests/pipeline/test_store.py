@@ -171,6 +171,10 @@ def test_max_failed_decides(tmp_path: Path, draw_pairs: Any, allowed: str, fine:
     assert verify(Store.open(tmp_path / "s")).problems == []
 
 
+def test_all_may_fail_where_that_is_said(tmp_path: Path, draw_pairs: Any) -> None:
+    assert caption(tmp_path / "s", draw_pairs(3), max_failed="100%", do_fail=1.0).failed == 3
+
+
 def test_an_allowance_is_a_share_or_a_number() -> None:
     assert (parse_allowance("1%"), parse_allowance("20"), parse_allowance("0%")) == (0.01, 20, 0)
     for wrong in ("abc", "-1", "101%", "0.5"):
