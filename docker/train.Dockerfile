@@ -14,7 +14,7 @@ WORKDIR /wheels
 COPY constraints.txt docker/pins.py ./
 COPY --from=build /wheels ./
 RUN python3 pins.py constraints.txt > pins.txt \
-    && python3 -m pip install --no-cache-dir --find-links . -c pins.txt fusioncli==0.1.0
+    && python3 -m pip install --no-cache-dir -c pins.txt "./fusioncli-0.1.0-py3-none-any.whl"
 ENV FUSIONCLI_DATA=/data
 USER 1000
 WORKDIR /work

@@ -82,7 +82,7 @@ def test_its_commands_are_commands(path: Path) -> None:
 def test_the_package_carries_the_version_that_the_images_ask_for() -> None:
     (version,) = re.findall(r'^version = "(.+)"', (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE)
     for path in (*FILES, DOCKER / "ray-cluster.yaml"):
-        for asked in re.findall(r"fusioncli(?:\[[a-z,]+\])?==([0-9.]+)", path.read_text()):
+        for asked in re.findall(r"fusioncli-([0-9.]+)-py3", path.read_text()):
             assert asked == version, path
 
 
@@ -138,7 +138,7 @@ def run(step: str, folder: Path, **places: Path) -> None:
 
 
 @pytest.mark.slow  # makes an environment and installs torch into it
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_the_install_steps_work_in_a_clean_environment(tmp_path: Path) -> None:
     opt, wheels, source = tmp_path / "opt", tmp_path / "wheels", tmp_path / "src"
     for path in (opt, wheels, source):
