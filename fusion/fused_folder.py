@@ -7,10 +7,10 @@ from pathlib import Path
 
 from fusion.methods import Pixels, eight_bit
 from fusion.results import MethodCard
-from fusion.scorecard import COLOURED, KIND, grey_for_colour, header, listed, plural
+from fusion.scorecard import COLOURED, KIND, grey_for_colour, header, images_by_stem, listed, plural
 from pipeline.errors import InputError
 from pipeline.images import EXTENSIONS, Picture, probe_image, read_image
-from pipeline.pairs import Pair, images_in, shown
+from pipeline.pairs import Pair, shown
 
 
 class FolderMethod:
@@ -33,7 +33,7 @@ class FolderMethod:
     ) -> None:
         self.name = name
         self.folder = folder
-        self.images = images_in(folder)
+        self.images = images_by_stem(folder)
         stems = {pair.stem for pair in pairs}
         missing = sorted(stems - self.images.keys())
         extra = sorted(self.images.keys() - stems - known)

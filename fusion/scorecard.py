@@ -11,6 +11,7 @@ from PIL import Image
 
 from pipeline.errors import ImageError, InputError, PairingError
 from pipeline.images import EXTENSIONS, SIXTEEN_BIT_MODES, ImageInfo, Picture, probe_image, read_image
+from pipeline.pairs import file_stem
 
 SHOWN = 5
 GREY_MODES = frozenset({"1", "L", "LA", *SIXTEEN_BIT_MODES})
@@ -75,7 +76,7 @@ def find_files(
         return (ScoredFile(name=fused.stem, first=first, second=second, fused=fused),), 0
     if not all(folders):
         raise InputError(f"{first}, {second}, {fused}: give three files or three folders, not a mixture")
-    listings = [_by_stem(folder) for folder in (first, second, fused)]
+    listings = [images_by_stem(folder) for folder in (first, second, fused)]
     shared = sorted(set.intersection(*(set(listing) for listing in listings)))
     partial = sorted(set.union(*(set(listing) for listing in listings)) - set(shared))
     if not shared:
@@ -160,13 +161,18 @@ def listed(problems: Sequence[str], what: str) -> str:
     return f"{len(problems)} {what}: {'; '.join(problems[:SHOWN])}{more}"
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def images_by_stem(folder: Path) -> dict[str, Path]:
+    """The images of a folder; other files beside them (a table of times, notes) are nobody's business here.
+
+    Raises PairingError for two images of one stem and InputError where there is no image.
+    """
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.suffix.lower() in EXTENSIONS and not path.name.startswith("."):
-            if path.stem in found:
-                raise PairingError(f"{folder}: {found[path.stem].name} and {path.name} have the same stem; remove one")
-            found[path.stem] = path
+            stem = file_stem(path)
+            if stem in found:
+                raise PairingError(f"{folder}: {found[stem].name} and {path.name} have the same stem; remove one")
+            found[stem] = path
     if not found:
         raise InputError(f"{folder}: no images ({', '.join(sorted(EXTENSIONS))})")
     return found

@@ -68,6 +68,7 @@ def test_every_score_belongs_to_its_image(root: Path) -> None:
 
 def test_a_rivals_folder_scores_like_the_same_method_here(root: Path, tmp_path: Path) -> None:
     rival = maxima(root, tmp_path / "rival")
+    (rival / "times.csv").write_text("seconds\n1\n")  # beside the images, as `fusioncli fuse` leaves one
     dataset = run_all(options(root, methods={"rival": str(rival)})).datasets[0]
     for metric in METRICS:
         ours, theirs = dataset.summaries["maximum"][metric].mean, dataset.summaries["rival"][metric].mean
