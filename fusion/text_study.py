@@ -78,7 +78,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """The scores of one arm on one case; PSNR is against the first arm's fusion of the clean pair, and None there."""
+    """The scores of one arm on one case; PSNR is against the same arm's fusion of the clean pair, and None there."""
 
     arm: str
     key: str
@@ -166,7 +166,7 @@ def study(
     every = cases(store, wanted, prior, split, limit)
     modalities = tuple(store.header.modalities)
     findings: list[Finding] = []
-    reference: Bytes | None = None
+    references: dict[str, Bytes] = {}
     for number, case in enumerate(every):
         if not case.condition.modality:  # a pair's first case
             first, second = (read_image(content, name=case.row.key) for content in store.image_bytes(case.row))
@@ -175,10 +175,10 @@ def study(
         texts = {"true": embed(case.caption), "shuffled": embed(_other(every, number).caption)}
         for arm in arms:
             fused = _fuse(arm, seen, texts)
-            if arm is arms[0] and not case.condition.modality:
-                reference = fused
+            if not case.condition.modality:
+                references[arm.name] = fused
             scores: dict[str, float | None] = dict(score(*clean, fused, names=("Qabf", "SSIM")))
-            scores["PSNR"] = None if reference is None or fused is reference else _psnr(fused, reference)
+            scores["PSNR"] = _psnr(fused, references[arm.name]) if case.condition.modality else None
             findings.append(Finding(arm=arm.name, key=case.row.key, condition=case.condition, scores=scores))
         done()
     return findings

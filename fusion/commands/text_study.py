@@ -27,7 +27,7 @@ def text_study(
 ) -> None:
     """Measure what the text is worth: fuse drawn degradations with the true text, another one, and none.
 
-    Scores are against the clean pair, PSNR against the first arm's fusion of it; means over pairs and severities.
+    Scores are against the clean pair, PSNR against the same arm's fusion of it; means over pairs and severities.
 
     Example: fusioncli text-study --store stores/roadscene --arm "told=runs/guided@true" --arm "misled=runs/guided@shuffled"
     """
