@@ -64,11 +64,13 @@ def ceilings(bench: BenchSet, result: DatasetResult, count: int) -> ExtraTable:
             reached.append(found.reached)
             start.append(found.start)
     top, floor = float(np.mean(reached)), float(np.mean(start))
-    rows = []
+    rows, gaps = [], ""
     for name, card in result.methods.items():
         sums = [(result.values[name]["VIF"][index], result.values[name]["Qabf"][index]) for index in chosen]
         known = [a + b for a, b in sums if a is not None and b is not None]
         mean = float(np.mean(known)) if len(known) == count else None
+        if len(known) < count:
+            gaps += f" {card.title}: {count - len(known)} of {count} images are missing or undefined, so it has no row of figures."
         share = covered(mean, floor, top) if mean is not None else None
         rows.append([card.title, number(mean), "–" if share is None else f"{share:.0%}"])
     rows.append(["optimised pixels", number(top), "100%"])
@@ -81,7 +83,7 @@ def ceilings(bench: BenchSet, result: DatasetResult, count: int) -> ExtraTable:
         anchor=f"ceiling-{result.name}",
         title=title,
         label="Ceiling",
-        about=about,
+        about=about + gaps,
         header=("method", "VIF + Qabf", "share of the way"),
         rows=tuple(map(tuple, rows)),
     )

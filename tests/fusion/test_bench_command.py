@@ -119,7 +119,7 @@ def test_missing_images_are_counted_in_every_table(root: Path) -> None:
         (root / folder / "00003N").with_suffix(".txt" if folder == "found" else ".png").unlink()
     refused = bench(root)
     assert "1 fused images are missing: 00002N" in str(refused.exception)
-    words = ("--allow-missing", "--ceiling", "1", "--predictions", f"theirs={root / 'found'}")
+    words = ("--allow-missing", "--ceiling", "3", "--predictions", f"theirs={root / 'found'}")
     words = (*words, "--mask-labels", root / "classes", "--mask-classes", "road,person")
     words = (*words, "--masks", f"theirs={root / 'masks'}", "--sheet", root / "sheet.png")
     done = bench(root, *words)
@@ -129,6 +129,7 @@ def test_missing_images_are_counted_in_every_table(root: Path) -> None:
     assert "1 of 3" in (root / "bench" / "table.tex").read_text()
     page = (root / "bench" / "index.html").read_text()
     assert "1 images missing" in page
+    assert "rival: 1 of 3" in tables(root)["How much of the reachable VIF + Qabf is reached"]["about"]
     for name in ("Detection", "Segmentation"):
         assert "theirs: 1 of 3" in tables(root)[name]["about"]
     assert rows(tables(root)["Detection"])["theirs"][0] == "1.000"
