@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fusion import bands
+from fusion import bands, window_attention
 from fusion.attention import SpatialAttention
 from fusion.cost import measure_peak_memory
 from fusion.network import FusionNetwork, NetworkConfig
@@ -21,7 +21,7 @@ from fusion.window_attention import REACH, WINDOW, _at_once, _overlapping, atten
 sys.path.insert(0, str(Path(__file__).parent / "oracles"))
 from straightforward import straightforward
 
-STUDENT = NetworkConfig(width=8, expansion=2.0, refinement=1, text_width=None)
+STUDENT = NetworkConfig(width=8, expansion=2.0, refinement=0, text_width=None)
 TEACHER = NetworkConfig(width=8, expansion=2.66, refinement=1, text_width=12)
 
 
@@ -31,8 +31,11 @@ def pair(height: int, width: int, batch: int = 1) -> tuple[Tensor, Tensor]:
     return visible, torch.rand(batch, 1, height, width, generator=generator)
 
 
-@pytest.mark.parametrize("config", [STUDENT, TEACHER], ids=["student", "teacher"])
-def test_the_whole_network_equals_the_straightforward_one_forward_and_backward(config: NetworkConfig) -> None:
+@pytest.mark.parametrize(("config", "kept"), [(STUDENT, 1 << 30), (TEACHER, 0)], ids=["student", "teacher recomputing"])
+def test_the_whole_network_equals_the_straightforward_one_forward_and_backward(
+    monkeypatch: pytest.MonkeyPatch, config: NetworkConfig, kept: int
+) -> None:
+    monkeypatch.setattr(window_attention, "KEPT_BYTES", kept)
     torch.manual_seed(0)
     fast = FusionNetwork(config).double()
     slow = straightforward(fast).double()
@@ -77,7 +80,7 @@ def assert_equal_at(height: int, width: int) -> None:
         torch.testing.assert_close(fast(*images), slow, atol=1e-8, rtol=1e-8)
 
 
-@pytest.mark.parametrize("size", [(8, 8), (33, 32), (64, 9), (70, 65), (200, 63)])
+@pytest.mark.parametrize("size", [(8, 8), (33, 32), (64, 9), (70, 65)])
 def test_at_odd_sizes_the_fast_network_equals_the_straightforward_one(size: tuple[int, int]) -> None:
     assert_equal_at(*size)
 
@@ -91,7 +94,7 @@ def test_at_every_height_and_width_both_are_equal(height: int) -> None:
 def test_bands_without_gradients_equal_the_map_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     fast = FusionNetwork(STUDENT).eval()
-    inputs = pair(64, 128, batch=2)
+    inputs = pair(64, 64, batch=2)
     with torch.inference_mode():
         slow = straightforward(fast)(*inputs)
         for size in (1, 1 << 15, 1 << 30):  # a band per window row, a few bands, one band
@@ -121,7 +124,7 @@ def test_tiles_share_their_statistics_and_differ_from_the_whole_only_near_their_
     with torch.no_grad():
         network.output.weight.mul_(0.2)  # a change of trained size: about a tenth of full brightness
     coarse = torch.rand(1, 4, 12, 18, generator=torch.Generator().manual_seed(1))
-    smooth = torch.nn.functional.interpolate(coarse, size=(192, 448), mode="bicubic").clamp(0, 1)
+    smooth = torch.nn.functional.interpolate(coarse, size=(128, 448), mode="bicubic").clamp(0, 1)
     whole = run(network, smooth[:, :3], smooth[:, 3:])
     tiled = run(network, smooth[:, :3], smooth[:, 3:], tile=256)
     assert (whole - smooth[:, :3]).std() > 0.02
