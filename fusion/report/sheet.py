@@ -51,17 +51,18 @@ def columns(cards: Mapping[str, MethodCard]) -> list[str]:
 
 
 def crops_of(visible: Pixels, infrared: Pixels) -> list[Window]:
-    """Left, top, right, bottom of two crops: where the sources differ most, and the brightest place of the visible.
+    """Left, top, right, bottom of two crops: where the second source most outshines the first, and where the first is
+    brightest.
 
-    The first is where a method has to choose; the second, sky or a lamp, is where small islands show. They depend on the
-    sources alone, so that every method and every version of it is seen through the same windows.
+    In the first lie warm people, which must not be hollow or haloed; in the second sky or a lamp, where small islands
+    show. They depend on the sources alone, so that every method and every version of it is seen through the same windows.
     """
     first, second = luma(as_batch(visible)), luma(as_batch(infrared))
     height, width = first.shape[-2:]
     wide, high = min(CROP[0], width), min(CROP[1], height)
     radius = max(1, min(wide, high) // 4)
     found: list[Window] = []
-    for interest in ((first - second).abs(), first):
+    for interest in ((second - first).clamp_min(0), first):
         means = box_mean(interest, radius)[0, 0].clone()
         for left, top, right, bottom in found:  # the second window lies beside the first, where there is room
             means[max(0, top - high // 2) : bottom + high // 2, max(0, left - wide // 2) : right + wide // 2] = -1
