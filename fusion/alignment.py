@@ -19,6 +19,7 @@ AS_IT_IS = "none"
 KINDS = ("shift", "affine", "homography")
 TOO_FAR = 0.04  # of the longer side; aligned pairs of eight data sets measure at most 0.023
 SMALLEST = 8  # pixels a side
+MEASURABLE = 48  # pixels of the shorter side: below it chance peaks are as high as true ones
 HINT = "`--align shift`, `affine` or `homography` brings them together, `--align none` fuses them as they are"
 
 
@@ -87,8 +88,11 @@ def fit(visible: Picture, infrared: Picture, names: tuple[str, str], asked: Fit 
 def check(visible: Picture, infrared: Picture, names: tuple[str, str]) -> None:
     """Raises PairingError where two images of one size clearly show the same scene, shifted by more than TOO_FAR.
 
-    What shares too few edges to be measured is let through: not every infrared image shows what the visible one does.
+    What shares too few edges to be measured is let through: not every infrared image shows what the visible one does. So
+    are images with fewer than MEASURABLE pixels a side.
     """
+    if min(visible.size) < MEASURABLE:
+        return
     shift = measure(visible, infrared)
     if shift.clear and shift.distance > TOO_FAR * max(visible.size):
         raise PairingError(f"{names[0]} and {names[1]} are misaligned: {_measured(shift, visible)}. {HINT}")

@@ -92,6 +92,7 @@ def correlate(first: Tensor, second: Tensor, reach: float = 1.0) -> tuple[float,
     size = (_fast(height), _fast(width))
     spectrum = torch.fft.fft2(first, size) * torch.fft.fft2(second, size).conj()
     surface = torch.fft.ifft2(spectrum).real
+    mean, deviation = float(surface.mean()), float(surface.std())
     for axis in (0, 1):
         far = round(reach * first.shape[axis])
         if far + 1 < size[axis] - far:
@@ -99,7 +100,7 @@ def correlate(first: Tensor, second: Tensor, reach: float = 1.0) -> tuple[float,
     index = int(surface.argmax())
     row, column = divmod(index, size[1])
     peak = float(surface[row, column])
-    height_of_peak = (peak - float(surface.mean())) / max(float(surface.std()), 1e-9)
+    height_of_peak = (peak - mean) / max(deviation, 1e-9)
     offset = range(-NEARBY, NEARBY + 1)
     rows, columns = (
         torch.tensor([(place + o) % n for o in offset]) for place, n in zip((row, column), size, strict=True)
