@@ -71,13 +71,14 @@ def test_the_padding_inside_the_graph_is_the_networks_own(size: tuple[int, int])
 
 
 @pytest.mark.slow
-def test_the_attention_student_is_exported_at_any_size(tmp_path: Path) -> None:
+@pytest.mark.parametrize("to", ["torchscript", "onnx"])
+def test_the_attention_student_is_exported_at_any_size(tmp_path: Path, to: str) -> None:
     torch.manual_seed(0)
     save_weights(tmp_path / "w", NETWORKS["student-tiny"].build(), "# drawn\n")
-    compared = export_network(tmp_path / "w", "torchscript", tmp_path / "out")
+    compared = export_network(tmp_path / "w", to, tmp_path / "out")
     assert max(one.difference for one in compared) <= 1e-4
     with pytest.raises(InputError, match="use --engine torch"):
-        Fuser.from_pretrained(tmp_path / "out", engine="torchscript", tile=192)
+        Fuser.from_pretrained(tmp_path / "out", engine=to, tile=192)
 
 
 def test_the_graph_clamps_its_range(weights: Path) -> None:
