@@ -44,8 +44,8 @@ def start(arguments: list[str], **options: Any) -> subprocess.Popen[str]:
     )
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    output, errors = process.communicate(timeout=280)
+def finish(process: subprocess.Popen[str], timeout: float = 280) -> tuple[int, str]:
+    output, errors = process.communicate(timeout=timeout)
     return process.returncode, output + errors
 
 
@@ -90,7 +90,7 @@ def test_a_kill_before_any_file_operation_leaves_no_trace(tmp_path: Path, draw_p
     """Slow because there are some sixty of them."""
     folders = draw_pairs(3)
     script = [sys.executable, str(Path(__file__).with_name("kill_points.py"))]
-    code, output = run([*script, str(tmp_path), str(folders[0]), str(folders[1])])
+    code, output = finish(start([*script, str(tmp_path), str(folders[0]), str(folders[1])]), timeout=850)
     assert code == 0, output
     found = json.loads(output)
     assert found["points"] > 30
