@@ -63,7 +63,7 @@ def test_decoding_fusing_and_encoding_overlap(fuser: Fuser, home: Path, monkeypa
     started = time.perf_counter()
     run(fuser, home, jobs=1)
     whole = time.perf_counter() - started
-    assert max(spent.values()) > 0.8 * whole, "one after the other they would take a third each"
+    assert max(spent.values()) > 0.6 * whole, "one after the other they would take a third each"
 
 
 @pytest.mark.parametrize(("suffix", "kind", "near"), [
