@@ -71,7 +71,7 @@ class EdgeNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.multiple = config.multiple
-        self.fold = Fold()
+        self.fold: nn.Module = Fold()
         self.stem = nn.Conv2d(8, config.half_width, 3, padding=1)
         self.body = _Level(
             (config.half_width, config.quarter_width, config.eighth_width),

@@ -56,8 +56,8 @@ def measure_shift(first: Tensor, second: Tensor) -> Shift:
     height, width = first.shape
     scale = min(1.0, SIDE / max(height, width))
     size = max(8, round(height * scale)), max(8, round(width * scale))
-    small = [resized(image, size) for image in (first, second)]
-    right, down, peak, lead = correlate(*(orientation_field(image) for image in small), reach=REACH)
+    fields = [orientation_field(resized(image, size)) for image in (first, second)]
+    right, down, peak, lead = correlate(fields[0], fields[1], reach=REACH)
     return Shift(right=-right * width / size[1], down=-down * height / size[0], height=peak, lead=lead)
 
 
