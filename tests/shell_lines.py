@@ -8,9 +8,9 @@ from itertools import dropwhile
 from pathlib import Path
 
 import typer
-from command_line import REPOSITORY
 
 import cli
+from command_line import REPOSITORY
 
 
 def check_arguments(words: list[str]) -> str:

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_line import REPOSITORY
 from PIL import Image
 
 import cli
+from command_line import REPOSITORY
 from fusion.catalog import NETWORKS
 from fusion.weights import save_weights
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import REPOSITORY, Run
-from test_package import every_command
 from typer.testing import CliRunner
 
 import cli
+from command_line import REPOSITORY, Run
 from pipeline import errors
+from test_package import every_command
 
 TOPICS = {item.name.removesuffix(".txt"): item.read_text() for item in (files("pipeline") / "topics").iterdir()}
 COLOUR = re.compile(rb"\x1b\[(?:[0-9]+;)*(?:3[0-8]|9[0-7])m")

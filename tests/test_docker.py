@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from command_line import REPOSITORY
 from shell_lines import check_arguments
 

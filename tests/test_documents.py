@@ -20,12 +20,12 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import yaml
-from command_line import REPOSITORY, SHIM
 from PIL import Image
-from shell_lines import check_line
-from test_package import every_command
 
 import cli
+from command_line import REPOSITORY, SHIM
+from shell_lines import check_line
+from test_package import every_command
 
 PAGES = sorted((REPOSITORY / "docs").rglob("*.md"))
 DOCUMENTS = [*(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "docker/README.md")), *PAGES]

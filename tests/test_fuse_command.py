@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_line import Run
 from PIL import Image
 
+from command_line import Run
 from fusion import Fuser
 from fusion.catalog import NETWORKS
 from fusion.weights import save_weights

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from command_line import REPOSITORY, Run
 
 LARGE_MODEL_PACKAGES = ("transformers", "open_clip", "vllm", "torchvision")

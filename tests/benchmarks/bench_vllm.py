@@ -15,8 +15,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tiny_qwen import BUDGET, build_tiny_qwen
-
 from pipeline.captioners import CAPTIONERS, BackEnd, CaptionRequest
 from pipeline.captioners.conversation import conversation
 from pipeline.captioners.vllm import VllmCaptioner, VllmSettings
@@ -26,6 +24,7 @@ from pipeline.images import read_image
 from pipeline.manifest import load_manifest
 from pipeline.pairs import find_pairs
 from pipeline.tasks import load_task
+from tiny_qwen import BUDGET, build_tiny_qwen
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, float]:

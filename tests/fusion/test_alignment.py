@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_line import Run
 from numpy.typing import NDArray
 from PIL import Image
 
+from command_line import Run
 from fusion.alignment import Fit, Fitted, fit, measure, overlap
 from fusion.registration import estimate, warp
 from pipeline.errors import InputError, PairingError

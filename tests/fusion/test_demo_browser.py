@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import REPOSITORY
 from PIL import Image
-from test_demo import film
-from test_page_browser import page  # noqa: F401 # a fixture: a real benchmark's page
 
+from command_line import REPOSITORY
 from fusion import Fuser
 from pipeline.synth import draw_pairs
+from test_demo import film
+from test_page_browser import page  # noqa: F401 # a fixture: a real benchmark's page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
 DRIVER = shutil.which("chromedriver")

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import Run
 from PIL import Image
 
+from command_line import Run
 from fusion import folders
 from fusion.alignment import Fit, Fitted
 from fusion.folders import LOG, Entry, FolderOptions, check_entries, fuse_folders, read_log

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from command_line import REPOSITORY
-from hub_server import TOKEN, serve
 
+from command_line import REPOSITORY
 from fusion import Fuser
 from fusion.weights import load_weights
+from hub_server import TOKEN, serve
 from pipeline.errors import InputError, WeightsError
 
 PUSH = """

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from object_store import served_bucket
 
 from fusion.losses import TERMS
 from fusion.reader import Batch, Cache, IndexedReader, held_out, open_pairs
 from fusion.recipe import Recipe, load_recipe
 from fusion.stream import StreamReader, shards_of
+from object_store import served_bucket
 from pipeline.captioning import CaptionOptions, caption_pairs
 from pipeline.errors import InputError, StoreError
 from pipeline.images import read_image

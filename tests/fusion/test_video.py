@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import Run
 from numpy.typing import NDArray
 
+from command_line import Run
 from fusion.alignment import Fit
 from fusion.flicker import FlickerMeter
 from fusion.footage import is_video

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_qwen import build_tiny_qwen
 
 from pipeline.captioners.base import CaptionRequest
 from pipeline.console import set_quiet
 from pipeline.images import Picture
+from tiny_qwen import build_tiny_qwen
 
 DrawPairs = Callable[..., tuple[Path, Path]]
 

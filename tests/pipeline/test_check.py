@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from bad_files import cut_short, png_bomb, save_colour, save_grey
 
+from bad_files import cut_short, png_bomb, save_colour, save_grey
 from pipeline.check import CheckReport, check_dataset
 from pipeline.errors import PairingError
 from pipeline.manifest import load_manifest

@@ -6,14 +6,14 @@ import os
 import re
 from pathlib import Path
 
-import bad_files
 import numpy as np
 import pytest
-from bad_files import cut_short, png_bomb, save_colour, save_grey
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import bad_files
+from bad_files import cut_short, png_bomb, save_colour, save_grey
 from pipeline.errors import FusionError, ImageError, InputError, PairingError
 from pipeline.manifest import load_manifest
 from pipeline.pairs import check_order, find_pairs, pair_folders, pair_size, read_pair, safe_key

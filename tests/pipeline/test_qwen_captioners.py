@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny_qwen import BUDGET, build_tiny_qwen
 
 from pipeline.captioners.base import CaptionRequest
 from pipeline.captioners.checkpoint import find_checkpoint
 from pipeline.errors import WeightsError
 from pipeline.tasks import load_task
+from tiny_qwen import BUDGET, build_tiny_qwen
 
 TASK = load_task("ivf")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from object_store import served_bucket
 
+from object_store import served_bucket
 from pipeline.captioning import CaptionOptions, caption_pairs
 from pipeline.claims import Claims
 from pipeline.errors import FingerprintMismatch, MissingPackage, StoreError

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_qwen import BUDGET
 
 import pipeline.tasks
 from pipeline.captioners import CAPTIONERS, BackEnd
@@ -34,6 +33,7 @@ from pipeline.sources import find_source
 from pipeline.store import Store
 from pipeline.tasks import load_task
 from pipeline.verify import verify
+from tiny_qwen import BUDGET
 
 pytestmark = pytest.mark.vllm
 TASK = load_task("ivf")
