@@ -36,7 +36,7 @@ NOT_HERE = {
     r"^(docker|ray|vllm|accelerate) ": "needs a container engine, a cluster or GPUs; parsed only",
     r"^fusioncli demo": "serves until it is interrupted; test_demo_browser.py runs it",
     r"--show-completion": "asks which shell called it; test_command_line.py completes words",
-    r"(msrs|roadscene)": "needs the data set; the guides do the same on drawn pairs",
+    r"(msrs|roadscene|harvard)": "needs the data set; the guides do the same on drawn pairs",
     r"\.mp4": "needs two videos; test_video.py runs it",
     r"--to (onnx|openvino)": "needs the extra export; test_export.py runs it",
 }
@@ -114,6 +114,7 @@ def test_every_option_that_is_mentioned_exists(path: Path) -> None:
         "--dependency",
         "--build-arg",
         "--threads",
+        "--part",
     }
     for option in re.findall(r"`(--[a-z][a-z0-9-]+)", path.read_text()):
         assert option in known, f"{path.name}: no command has {option}"
