@@ -213,12 +213,7 @@ def test_a_live_stream_is_fused_until_it_ends(fuser: Fuser, tmp_path: Path) -> N
         port = free.getsockname()[1]
 
     def send() -> None:
-        for _ in range(100):
-            try:
-                container = av.open(f"tcp://127.0.0.1:{port}", "w", format="mpegts")
-                break
-            except OSError:
-                time.sleep(0.1)
+        container = av.open(f"tcp://127.0.0.1:{port}", "w", format="mpegts")
         video = container.add_stream("libx264", rate=25, options={"tune": "zerolatency", "g": "5"})
         video.height, video.width, video.pix_fmt = SIZE[0], 2 * SIZE[1], "yuv420p"
         for index in range(15):
@@ -227,7 +222,15 @@ def test_a_live_stream_is_fused_until_it_ends(fuser: Fuser, tmp_path: Path) -> N
         container.mux(video.encode(None))
         container.close()
 
-    sender = threading.Thread(target=send, daemon=True)
+    def send_once_heard() -> None:
+        for _ in range(100):
+            try:
+                send()  # it connects with its first packet
+                return
+            except ConnectionRefusedError:
+                time.sleep(0.1)
+
+    sender = threading.Thread(target=send_once_heard, daemon=True)
     sender.start()
     options = VideoOptions(side_by_side="visible-infrared")
     report = fuse_videos(fuser, f"tcp://127.0.0.1:{port}?listen=1", None, tmp_path / "f.mp4", options)
