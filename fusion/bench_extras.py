@@ -17,7 +17,7 @@ from fusion.results import DatasetResult, ExtraTable
 from fusion.tables import number
 from pipeline.console import progress
 from pipeline.errors import InputError
-from pipeline.pairs import read_pair
+from pipeline.pairs import evenly_spaced, read_pair
 
 TEXT = ' data-kind="text"'
 
@@ -54,8 +54,8 @@ def check_ceiling(convention: str, metrics: Sequence[str]) -> None:
 
 def ceilings(bench: BenchSet, result: DatasetResult, count: int) -> ExtraTable:
     """VIF + Qabf of every method on ``count`` pairs, beside what optimised pixels reach on the same pairs."""
-    count = min(count, len(bench.pairs))
-    chosen = [index * len(bench.pairs) // count for index in range(count)]
+    chosen = evenly_spaced(len(bench.pairs), count)
+    count = len(chosen)
     reached, start = [], []
     with progress() as bar:
         for index in bar.track(chosen, description="ceiling"):

@@ -34,7 +34,7 @@ from pipeline.console import note, progress
 from pipeline.errors import InputError
 from pipeline.images import Picture, read_image
 from pipeline.manifest import Manifest
-from pipeline.pairs import Pair, find_pairs, read_pair
+from pipeline.pairs import Pair, evenly_spaced, find_pairs, read_pair
 
 FEW_MINUTES = 600  # seconds; a method that takes longer is announced before it starts
 
@@ -59,8 +59,8 @@ def pairs_to_score(
     if split != "all" and split not in manifest.splits:
         raise InputError(f"{manifest.name} has no split {split!r}; it has {', '.join(manifest.splits)} (or all)")
     pairs = list(find_pairs(manifest, root, None if split == "all" else {split}))
-    if limit is not None and limit < len(pairs):
-        pairs = [pairs[index * len(pairs) // limit] for index in range(limit)]
+    if limit is not None:
+        pairs = [pairs[index] for index in evenly_spaced(len(pairs), limit)]
     return split, pairs
 
 

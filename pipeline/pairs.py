@@ -126,6 +126,12 @@ def read_pair(pair: Pair, channels: tuple[int, int] = (3, 1)) -> tuple[Picture, 
     return first, second
 
 
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """Which of ``total`` pairs stand for all: ``count`` of them, or every one where there are no more."""
+    count = min(count, total)
+    return [index * total // count for index in range(count)]
+
+
 def pair_size(pair: Pair) -> tuple[int, int]:
     """Height and width from the headers alone. Raises ImageError, or PairingError when they differ."""
     first, second = probe_image(pair.first), probe_image(pair.second)

@@ -14,6 +14,7 @@ from fusion.methods import Pixels, as_batch
 from fusion.results import MethodCard
 from pipeline.atomic import atomic_path
 from pipeline.errors import InputError
+from pipeline.pairs import evenly_spaced
 
 PAIRS = 24
 PAIRS_A_PAGE = 3
@@ -40,8 +41,7 @@ class Row:
 
 def places(total: int, count: int = PAIRS) -> list[int]:
     """Which of ``total`` pairs are on the sheet: ``count`` evenly spaced ones, or all; nothing else decides."""
-    count = min(count, total)
-    return [index * total // count for index in range(count)]
+    return evenly_spaced(total, count)
 
 
 def columns(cards: Mapping[str, MethodCard]) -> list[str]:

@@ -17,21 +17,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from chromium import browser_marks, open_chromium
 from command_line import REPOSITORY
 from fusion import Fuser
 from pipeline.synth import draw_pairs
 from test_demo import film
 from test_page_browser import page  # noqa: F401 # a fixture: a real benchmark's page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
-
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER), reason="no Chromium with its driver: apt-get install chromium chromium-driver"
-    ),
-]
+pytestmark = browser_marks
 
 
 def until(condition: Callable[[], object], seconds: float = 90) -> None:
@@ -82,24 +75,9 @@ def address(place: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
-    options = Options()
-    options.binary_location = str(CHROMIUM)
-    profile = tmp_path_factory.mktemp("profile")
-    for flag in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        f"--user-data-dir={profile}", "--window-size=1280,1000",
-    ):  # fmt: skip
-        options.add_argument(flag)
     downloads = tmp_path_factory.mktemp("downloads")
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    driver.downloads = downloads  # type: ignore[attr-defined]
+    driver = open_chromium(tmp_path_factory.mktemp("profile"), downloads=downloads, performance="ALL")
+    driver.downloads = downloads
     yield driver
     driver.quit()
 
