@@ -66,8 +66,10 @@ app.command("help")(show_help)
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    from pipeline.allocator import keep_freed_memory
     from pipeline.errors import FusionError
 
+    keep_freed_memory()
     try:
         app()
     except FusionError as error:

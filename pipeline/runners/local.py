@@ -10,6 +10,7 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
 from typing import Any
 
+from pipeline.allocator import keep_freed_memory
 from pipeline.errors import FusionError
 from pipeline.job import Job, JobSpec, Progress, Report
 
@@ -90,6 +91,7 @@ def work(spec: JobSpec, shards: Sequence[int], rank: int, world: int, report: Re
 
 
 def _worker(spec: JobSpec, shards: Sequence[int], rank: int, world: int, messages: Queue[Any], stop: Any) -> None:
+    keep_freed_memory()
     devices = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     if world > 1 and spec.captioner in ("vllm", "transformers"):  # one device a worker, set before anything starts it
         os.environ["CUDA_VISIBLE_DEVICES"] = devices[rank % len(devices)] if devices else str(rank)

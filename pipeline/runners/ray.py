@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.allocator import keep_freed_memory
 from pipeline.errors import FusionError, MissingPackage
 from pipeline.job import JobSpec, Report
 from pipeline.runners.local import WorkerFailed, work
@@ -47,6 +48,7 @@ def run(spec: JobSpec, shards: Sequence[int], workers: int, report: Report) -> N
 
 
 def _work(spec: JobSpec, shards: list[int], rank: int, world: int, steps: Any) -> FusionError | None:
+    keep_freed_memory()
     try:
         work(spec, shards, rank, world, steps.put)
     except FusionError as error:

@@ -6,6 +6,8 @@
 
 All sides of a comparison run in turn, in one process, so that other work on the machine slows them alike. CPU time is that of
 all threads of the process: on an idle machine a call cannot take less than it divided by the threads.
+
+Freed memory is kept for the next call, as in `fusioncli` (`pipeline.allocator`).
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from fusion.quantisation import export_int8
 from fusion.tiling import run
 from fusion.video import fuse_videos
 from fusion.weights import load_weights, save_weights, shipped_names
+from pipeline.allocator import keep_freed_memory
 from pipeline.console import emit_json, note, set_quiet, show_table
 from pipeline.pairs import pair_folders
 from pipeline.synth import draw_pairs
@@ -208,6 +211,7 @@ def rows(what: str, label: str, timings: dict[str, Timing], count: int) -> list[
 
 def main() -> None:
     """Measure and print."""
+    keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", action="append", choices=PARTS)
     parser.add_argument("--network", action="append", help="default: nano, edge, student (d16)")

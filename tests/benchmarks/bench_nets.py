@@ -8,6 +8,8 @@ The fast and the straightforward version of a network run in turn, in one proces
 both; CPU time counts what a busy machine's clock does not. A training line is one step, forward and backward, on four
 crops of 128 x 128, the paper's batch. Peak memory comes from a fresh process each (resident set, less what the
 libraries take before the first pair). Every call is warmed up on a small pair first, not at its own size.
+
+Freed memory is kept for the next call, as in `fusioncli` (`pipeline.allocator`).
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from fusion.cost import count_gflops, count_parameters, peak_resident
 from fusion.engines import open_engine
 from fusion.export import export_network, export_path
 from fusion.network import FusionNetwork
+from pipeline.allocator import keep_freed_memory
 from pipeline.console import emit_json, set_quiet, show_table
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fusion" / "oracles"))
@@ -183,6 +186,7 @@ def processor() -> str:
 
 
 def main() -> None:
+    keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", action="append", help="one of `fusioncli nets`; may be repeated")
     parser.add_argument("--size", action="append", type=parse_size, help="HEIGHTxWIDTH; may be repeated")

@@ -5,6 +5,8 @@
 
 Both lines run the same loop (`fusion.training`), once on the store and once on one random batch made beforehand. Steps
 before the first log line are warm-up and not counted; validation and checkpoints come after the last step.
+
+Freed memory is kept for the next call, as in `fusioncli` (`pipeline.allocator`).
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from fusion.losses import TERMS
 from fusion.reader import Batch, IndexedReader, Pairs
 from fusion.recipe import Recipe, load_recipe
 from fusion.run import read_log
+from pipeline.allocator import keep_freed_memory
 from pipeline.captioning import CaptionOptions, Source, caption_pairs
 from pipeline.console import emit_json, set_quiet, show_table
 from pipeline.manifest import load_manifest
@@ -82,6 +85,7 @@ def drawn_store(folder: Path) -> str:
 
 
 def main() -> None:
+    keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", help="a store with training pairs; default: 40 drawn ones")
     parser.add_argument("--network", action="append", help="a name of `fusioncli nets`; may be repeated")
