@@ -37,7 +37,7 @@ class Claims:
         """Claim a shard; False when a living process has it."""
         name = self._name(shard)
         for _ in range(2):
-            if self.home.create(name, self._content()):
+            if self.home.create(name, self._content(), durable=False):  # when the machine dies, its claims are stale
                 with self._lock:
                     self.held.add(shard)
                 self._start_renewing()

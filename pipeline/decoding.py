@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.captioners.base import CaptionRequest
@@ -11,23 +11,20 @@ from pipeline.errors import ImageError, StoreError
 from pipeline.events import Caption, failed_caption
 from pipeline.images import read_image
 from pipeline.plan import PlanRow
-from pipeline.store import Store
 
 Decoded = dict[str, CaptionRequest | Caption]
 
 
-def decode(store: Store, rows: Sequence[PlanRow], root: Path | None) -> Decoded:
+def decode(rows: Sequence[PlanRow], contents: Callable[[PlanRow], tuple[bytes, bytes]]) -> Decoded:
     """Requests by key; for a pair whose pixels cannot be read, its failure (that pair's, not the run's).
 
-    The files come from the store's tar, or from the data ``root`` while there is no tar yet.
+    ``contents`` gives both files of a pair: of the data root or of the store's tar.
     """
     decoded: Decoded = {}
     for row in rows:
-        contents = store.image_bytes(row) if root is None else pair_bytes(row, root)
+        files = zip(contents(row), (row.first, row.second), strict=True)
         try:
-            first, second = (
-                read_image(content, name=name) for content, name in zip(contents, (row.first, row.second), strict=True)
-            )
+            first, second = (read_image(content, name=name) for content, name in files)
         except ImageError as error:
             decoded[row.key] = failed_caption("image", str(error))
         else:

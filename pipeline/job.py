@@ -6,7 +6,9 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +19,18 @@ from pipeline.embedders import Embedder, make_embedder
 from pipeline.errors import FingerprintMismatch, FusionError, StoreError
 from pipeline.events import Caption
 from pipeline.fingerprints import first_difference
+from pipeline.packing import Packing
 from pipeline.place import place, write
 from pipeline.plan import PlanRow
 from pipeline.prior_rows import prior_rows, stored_caption
 from pipeline.shards import (
     FAILED,
-    TarWriter,
     make_marker,
     marker_name,
     row_schema,
     rows_name,
     table_bytes,
-    tar_members,
     tar_name,
-    tar_size,
 )
 from pipeline.store import Store
 from pipeline.tasks import load_task
@@ -66,6 +66,10 @@ class Progress:
 Report = Callable[[Progress], None]
 
 
+def ignore(_: Progress) -> None:
+    """Nobody listens."""
+
+
 class Job:
     """One worker's hold on a store: captioner and embedder made once, then shard after shard."""
 
@@ -74,6 +78,7 @@ class Job:
         self.spec = spec
         self.store = Store.open(spec.store)
         self.home = place(spec.store)
+        self.root = Path(spec.root) if spec.root else None
         self.home.sweep()
         self.task = load_task(spec.task).between(*self.store.header.modalities)
         self.embedder: Embedder = make_embedder(spec.embedder, spec.embedder_settings)
@@ -84,9 +89,14 @@ class Job:
         self.claims = Claims(self.home)
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="decode")
         self._decoded: dict[int, Future[Decoded]] = {}
+        self._committing = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self._uncommitted: tuple[Future[bool], Report, int] | None = None
 
-    def finish(self, shard: int, report: Report = lambda _: None, upcoming: int | None = None) -> bool:
-        """Finish one shard unless it is done or another process has it; whether this call finished it.
+    def finish(self, shard: int, report: Report = ignore, upcoming: int | None = None) -> bool:
+        """Make one shard unless it is done or another process has it; whether this call made it.
+
+        It is committed in another thread, in order and one at a time: ``settle`` waits for it. The shard before is settled
+        before the captioner is asked again, so that a kill costs no more than the shard in hand.
 
         ``upcoming``: the shard that comes next, whose images are decoded while this one is captioned, if the captioner
         takes whole shards (one that takes small batches keeps the cores busy by itself).
@@ -94,17 +104,23 @@ class Job:
         if self.is_done(shard) or not self.claims.take(shard):
             self._decoded.pop(shard, None)
             return False
-        try:
+        with ExitStack() as held:
+            held.callback(self.claims.release, shard)
             if self.is_done(shard):  # it was finished between the look and the claim
                 return False
-            rows, tar = self._make_rows(shard, report, upcoming)
-            if not self.claims.is_mine(shard):
-                return False
-            self._commit(shard, rows, tar)
-        finally:
-            self.claims.release(shard)
-        report(Progress(pairs=0, failed=0, tokens=0, shard=shard, finished=True))
+            packing = held.enter_context(Packing(self.store, self.home, shard, self.root))
+            rows = self._make_rows(shard, packing, report, upcoming)
+            self.settle()
+            commit = self._committing.submit(self._commit, shard, rows, packing, held.pop_all())
+            self._uncommitted = commit, report, shard
         return True
+
+    def settle(self) -> None:
+        """Wait until the shard that was made last is committed. Raises what kept it from that."""
+        if self._uncommitted:
+            (commit, report, shard), self._uncommitted = self._uncommitted, None
+            if commit.result():
+                report(Progress(pairs=0, failed=0, tokens=0, shard=shard, finished=True))
 
     def is_done(self, shard: int) -> bool:
         """Whether the marker is there, its files have their sizes and (under ``retry_failed``) no row failed."""
@@ -118,8 +134,9 @@ class Job:
         )
 
     def close(self) -> None:
-        """Give claims, devices and connections back."""
+        """Give claims, devices and connections back, after a commit that is under way; ``settle`` says whether it failed."""
         self._ahead.shutdown(cancel_futures=True)
+        self._committing.shutdown()
         self.claims.close()
         if self.captioner:
             self.captioner.close()
@@ -157,12 +174,9 @@ class Job:
                 "was begun with, or give the new one a name of its own with --prior NAME"
             )
 
-    def _make_rows(
-        self, shard: int, report: Report, upcoming: int | None
-    ) -> tuple[list[dict[str, Any]], tuple[int, str]]:
-        planned = self.store.shard_rows(shard)
+    def _make_rows(self, shard: int, packing: Packing, report: Report, upcoming: int | None) -> list[dict[str, Any]]:
+        planned = packing.rows
         kept = self._earlier_rows(shard)
-        tar = self._write_tar(shard, planned)
         if self.spec.captions_of:
             captions = self._frozen(shard)
             report(Progress(pairs=len(planned), failed=0, tokens=0, shard=shard))
@@ -170,10 +184,13 @@ class Job:
             wanted = [row for row in planned if row.key not in kept]
             captions = {}
             ready = self._decoded.pop(shard, None)
+            if ready is not None:
+                packing.fill()  # a file that changed is found before the captioner works for nothing
             for batch in self._batches(wanted):
-                decoded = self._decode(batch) if ready is None else only(ready.result(), batch)
+                decoded = decode(batch, packing.pair) if ready is None else only(ready.result(), batch)
                 if upcoming is not None and not getattr(self.captioner, "batch", 0) and not self.is_done(upcoming):
-                    self._decoded[upcoming] = self._ahead.submit(self._decode, self.store.shard_rows(upcoming))
+                    self._decoded[upcoming] = self._ahead.submit(self._decode, upcoming)
+                self.settle()
                 answers = self._caption(batch, decoded)
                 captions.update(zip((row.key for row in batch), answers, strict=True))
                 report(
@@ -186,18 +203,17 @@ class Job:
                 )
         made = prior_rows([row for row in planned if row.key in captions], captions, self.task, self.embedder)
         rows = kept | {row["key"]: row for row in made}
-        return [rows[row.key] for row in planned], tar
+        return [rows[row.key] for row in planned]
 
     def _batches(self, rows: Sequence[PlanRow]) -> Iterator[Sequence[PlanRow]]:
         size = getattr(self.captioner, "batch", 0) or max(1, len(rows))
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 
-    def _decode(self, rows: Sequence[PlanRow]) -> Decoded:
-        root = Path(self.spec.root) if self.spec.root else None
-        if rows and self.home.exists(tar_name(rows[0].shard)):
-            root = None
-        return decode(self.store, rows, root)
+    def _decode(self, shard: int) -> Decoded:
+        if self.root is None or self.home.exists(tar_name(shard)):
+            return decode(self.store.shard_rows(shard), self.store.image_bytes)
+        return decode(self.store.shard_rows(shard), partial(pair_bytes, root=self.root))
 
     def _caption(self, rows: Sequence[PlanRow], decoded: Decoded) -> list[Caption]:
         requests = [entry for entry in decoded.values() if isinstance(entry, CaptionRequest)]
@@ -225,39 +241,18 @@ class Job:
         rows = self.store.shard_table(str(self.spec.captions_of), shard).to_pylist()
         return {row["key"]: stored_caption(row) for row in rows}
 
-    def _write_tar(self, shard: int, rows: Sequence[PlanRow]) -> tuple[int, str]:
-        """Make the shard's tar unless a whole one is there; its size and SHA-256."""
-        name = tar_name(shard)
-        members = tar_members(rows, self.store.header.modalities)
-        size = tar_size(members)
-        if self.home.exists(name) and self.home.size(name) == size:
-            digest = self._intact(name, rows)
-            if digest:
-                return size, digest
-        if self.spec.root is None:
-            raise StoreError(f"{self.store.name}/{name}: missing or damaged; give --root so that it can be made again")
-        root = Path(self.spec.root)
-        with self.home.writer(name) as file:
-            tar = TarWriter(file)
-            for row, first, second in zip(rows, members[::2], members[1::2], strict=True):
-                for member, content in zip((first, second), pair_bytes(row, root), strict=True):
-                    tar.add(member, content)
-            digest = tar.finish()
-        return size, digest
-
-    def _intact(self, name: str, rows: Sequence[PlanRow]) -> str | None:
-        """The tar's SHA-256 if every image in it is the planned one, else None."""
-        from pipeline.verify import tar_problems
-
-        problems, digest = tar_problems(self.home, name, rows, self.store.header.modalities)
-        return None if problems else digest
-
-    def _commit(self, shard: int, rows: Sequence[Mapping[str, Any]], tar: tuple[int, str]) -> None:
+    def _commit(self, shard: int, rows: Sequence[Mapping[str, Any]], packing: Packing, held: ExitStack) -> bool:
+        """Tar, rows, marker, each durable before the next is begun; False when the claim was lost meanwhile."""
         import pyarrow as pa
 
-        name, marker = rows_name(self.spec.prior, shard), marker_name(self.spec.prior, shard)
-        content = table_bytes(pa.Table.from_pylist(list(rows), schema=row_schema(self.embedder.width)))
-        self.home.remove(marker)  # a marker never stands beside rows it does not describe
-        write(self.home, name, content)
-        files = {name: (len(content), hashlib.sha256(content).hexdigest()), tar_name(shard): tar}
-        write(self.home, marker, make_marker(shard, rows, self.task.events, files))
+        with held:
+            tar = packing.finish()
+            if not self.claims.is_mine(shard):
+                return False
+            name, marker = rows_name(self.spec.prior, shard), marker_name(self.spec.prior, shard)
+            content = table_bytes(pa.Table.from_pylist(list(rows), schema=row_schema(self.embedder.width)))
+            self.home.remove(marker)  # a marker never stands beside rows it does not describe
+            write(self.home, name, content)
+            files = {name: (len(content), hashlib.sha256(content).hexdigest()), tar_name(shard): tar}
+            write(self.home, marker, make_marker(shard, rows, self.task.events, files))
+        return True

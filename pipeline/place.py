@@ -33,7 +33,7 @@ class Place(Protocol):
     def read_range(self, name: str, start: int, end: int) -> bytes: ...
     def open(self, name: str) -> IO[bytes]: ...
     def writer(self, name: str) -> Any: ...
-    def create(self, name: str, content: bytes) -> bool: ...
+    def create(self, name: str, content: bytes, *, durable: bool = True) -> bool: ...
     def remove(self, name: str) -> None: ...
     def sweep(self) -> None: ...
     def list(self, folder: str) -> list[str]: ...
@@ -122,8 +122,11 @@ class LocalPlace:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def create(self, name: str, content: bytes) -> bool:
-        """Write a file unless it is there already; whether it was written. A reader never sees it half-written."""
+    def create(self, name: str, content: bytes, *, durable: bool = True) -> bool:
+        """Write a file unless it is there already; whether it was written. A reader never sees it half-written.
+
+        Unless ``durable``, the machine's own end may take it back.
+        """
         path = self.path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._temporary()
@@ -131,9 +134,11 @@ class LocalPlace:
             with temporary.open("wb") as file:
                 file.write(content)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             os.link(temporary, path)
-            sync_folder(path.parent)
+            if durable:
+                sync_folder(path.parent)
         except FileExistsError:
             return False
         finally:
@@ -202,7 +207,7 @@ class RemotePlace:
             self.files.put_file(file.name, self.path(name))
         self.files.invalidate_cache()
 
-    def create(self, name: str, content: bytes) -> bool:
+    def create(self, name: str, content: bytes, *, durable: bool = True) -> bool:
         """Write a file unless it is there already (a conditional put where the store knows one)."""
         try:
             self.files.pipe_file(self.path(name), content, mode="create")

@@ -102,7 +102,8 @@ class TarWriter:
         """Append one image; members come in the order of their offsets."""
         if self.written != member.offset or len(content) != member.size:
             raise StoreError(f"{member.name}: {len(content)} bytes where the plan says {member.size}")
-        self._write(tar_header(member) + content + bytes(-len(content) % BLOCK))
+        for part in (tar_header(member), content, bytes(-len(content) % BLOCK)):  # joined they would be copied
+            self._write(part)
 
     def finish(self) -> str:
         """Write the end of the archive; the SHA-256 of the whole."""

@@ -84,8 +84,9 @@ def work(spec: JobSpec, shards: Sequence[int], rank: int, world: int, report: Re
         order = [*own, *others]
         for shard, upcoming in zip(order, [*order[1:], None], strict=True):
             if stop is not None and stop.is_set():
-                return
+                break
             job.finish(shard, report, upcoming)
+        job.settle()
     finally:
         job.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,10 @@ def test_the_next_shard_is_decoded_while_this_one_is_captioned(
     folders = draw_pairs(6)
     caption(tmp_path / "s", folders, shard_size=2)
     decoded, overlapped = threading.Event(), []
+    names: list[str] = []
 
     def reading(content: bytes, *, name: str) -> Picture:
+        names.append(name)
         if "p0002" in name:
             decoded.set()
         return read_image(content, name=name)
@@ -92,8 +95,10 @@ def test_the_next_shard_is_decoded_while_this_one_is_captioned(
     try:
         assert job.finish(0, upcoming=1)
         assert overlapped == [True]
-        decoded.clear()
         assert job.finish(1, upcoming=2)
-        assert not decoded.is_set(), "what was decoded ahead is used, not decoded again"
+        job.settle()
     finally:
         job.close()
+    assert len(names) >= 8
+    assert max(Counter(names).values()) == 1, "what was decoded ahead is used, not decoded again"
+    assert job.store.finished("again") == [0, 1]
