@@ -86,7 +86,7 @@ class ChannelAttention(nn.Module):
 def _inner_products(tokens: Tensor) -> Tensor:
     """(B, e, e + 2) of (B, P, 2e) tokens, q beside k: q·k, q², k² summed over P."""
     q, k = tokens.chunk(2, dim=-1)
-    squares = tokens.square().sum(dim=1).view(len(tokens), 2, -1).transpose(1, 2)
+    squares = tokens.square().sum(dim=1).unflatten(1, (2, -1)).transpose(1, 2)
     return torch.cat([torch.bmm(q.transpose(1, 2), k), squares], dim=-1)
 
 
