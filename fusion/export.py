@@ -47,7 +47,7 @@ def export_network(source: str | Path, to: str, out: Path, precision: str = "fp3
     if precision not in PRECISIONS:
         raise InputError(f"--precision {precision}: expected {' or '.join(PRECISIONS)}{closest(precision, PRECISIONS)}")
     weights = load_weights(source)
-    graph = FusionGraph(weights.network, half=precision == "fp16")
+    graph = FusionGraph(weights.network, to, half=precision == "fp16")
     path = export_path(out, to)
     try:
         WRITERS[to](graph, path)

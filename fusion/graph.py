@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from fusion.edge import EdgeNetwork, Fold, convolution_of_both
+from fusion.edge import EdgeNetwork, Fold, Interleave, convolution_of_both
 from fusion.network import FusionNetwork
 from pipeline.errors import WeightsError
 
@@ -16,10 +16,11 @@ class FusionGraph(nn.Module):
 
     The padding is computed from the shapes instead of chosen by branches, which no exporter could follow. ``half`` keeps
     the weights in half precision and computes in single: sums over all pixels of an image overflow half precision.
-    The first layers of an edge network become one: takes the network over. Raises WeightsError for one that needs a text.
+    Takes the network over: the first layers of an edge network become one, and it returns to full resolution in the form
+    that is quickest in ``engine``. Raises WeightsError for a network that needs a text.
     """
 
-    def __init__(self, network: nn.Module, half: bool = False) -> None:
+    def __init__(self, network: nn.Module, engine: str = "onnx", half: bool = False) -> None:
         super().__init__()
         if not isinstance(network, FusionNetwork | EdgeNetwork):
             raise WeightsError(f"{type(network).__name__} cannot be exported")
@@ -27,6 +28,7 @@ class FusionGraph(nn.Module):
             raise WeightsError("a teacher needs a text for every image and is not exported; distil a student from it")
         if isinstance(network, EdgeNetwork) and isinstance(network.fold, Fold):
             network.stem, network.fold = convolution_of_both(network.stem), nn.Identity()
+            _unfold_for(engine, network)
         self.network = network.eval().requires_grad_(False)
         self.half_weights = half
         if half:
@@ -42,6 +44,27 @@ class FusionGraph(nn.Module):
         padded = [image[:, :, rows][:, :, :, columns] for image in (visible, infrared)]
         whole: Tensor = self.network(*padded)
         return whole[:, :, :h, :w].clamp(0, 1)
+
+
+def _unfold_for(engine: str, network: EdgeNetwork) -> None:
+    """Replace the ways back to full resolution by equal ones: what is quick in one engine is slow in another.
+
+    ONNX Runtime is slow at shuffling; OpenVINO at interleaving, and it carries the channels-last layout of its shuffle on
+    through the elementwise rest, where few channels make that four times as slow.
+    """
+    for module in network.modules():
+        if hasattr(module, "unfold") and engine in ("onnx", "openvino"):
+            last = module is network
+            module.unfold = Interleave() if engine == "onnx" else _Transposition() if last else nn.PixelShuffle(2)
+
+
+class _Transposition(nn.Module):
+    """``pixel_shuffle`` by 2 as one transposition."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        count, channels, height, width = features.shape
+        cells = features.reshape(count, channels // 4, 2, 2, height, width).permute(0, 1, 4, 2, 5, 3)
+        return cells.reshape(count, channels // 4, 2 * height, 2 * width)
 
 
 class _Widened(nn.Module):

@@ -76,7 +76,7 @@ def export_int8(
     pairs = list(islice(_pairs(calibration, 2 * count), 2 * count))
     if len(pairs) < 4:
         raise InputError(f"{len(pairs)} pairs: give --calibrate at least 4, better {2 * PAIRS}")
-    graph = FusionGraph(weights.network)
+    graph = FusionGraph(weights.network, to)
     path = export_path(out, to)
     with TemporaryDirectory(dir=out) as home:
         single, eight = Path(home) / "single.onnx", Path(home) / "eight.onnx"

@@ -20,7 +20,7 @@ from fusion.edge import (
     EdgeConfig,
     EdgeNetwork,
     Fold,
-    _unfold,
+    Interleave,
     convolution_of_both,
     to_luma,
 )
@@ -94,7 +94,7 @@ def test_every_pair_of_a_batch_is_fused_alone() -> None:
 def test_fold_and_unfold_are_pixel_unshuffle_and_shuffle() -> None:
     planes = torch.rand(2, 3, 10, 14)
     assert torch.equal(Fold()(planes), functional.pixel_unshuffle(planes, 2))
-    assert torch.equal(_unfold(Fold()(planes)), planes)
+    assert torch.equal(Interleave()(Fold()(planes)), planes)
 
 
 def test_folding_and_the_first_convolution_are_one_of_stride_two() -> None:
