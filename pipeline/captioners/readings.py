@@ -1,13 +1,14 @@
 """What can be read off an image's pixels about its quality. All figures in 0..1 of full brightness unless said otherwise.
 
-Global figures come from every fourth pixel, local ones (noise, sharpness, stripes) from bands of whole rows spread over the
-image: reading an image must cost less than decoding it.
+Global figures come from some thousand pixels, local ones (noise, sharpness, stripes) from bands of whole rows spread over
+the image: reading an image must cost a small part of decoding it.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,13 @@ from numpy.typing import NDArray
 from pipeline.images import Picture
 
 Grey = NDArray[np.float32]
+SAMPLES = 8000  # pixels, about, on a grid over the image
 BANDS, BAND_ROWS = 6, 11
+CORE_ROWS = 6  # of a band: one row of blocks and its neighbour; rows that close tell the same of steps along them
 LINES = 36  # columns looked at for stripes along the rows
-BLOCK = 5  # two rows of blocks in a band
+BLOCK = 5
 REACH = 8  # pixels over which a step is looked at for its sharpness
+STEPS = 1500  # of the strong ones, no more are followed
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
@@ -61,33 +65,32 @@ class Readings:
 
 def read_pixels(picture: Picture, *, background: float = 0.0) -> Readings:
     """Measure one image; pixels at or below ``background`` are no part of the subject (the black around a scan)."""
-    sample = _grey(picture, picture.pixels[::4, ::4])
+    apart = max(1, math.isqrt(picture.size[0] * picture.size[1] // SAMPLES))
+    sample = _grey(picture, picture.pixels[::apart, ::apart])
     subject = sample[sample > background] if background else sample.ravel()
     if subject.size < 16:
         subject = sample.ravel()
     dark, bright = _quantiles(subject, 0.02, 0.98)
     bands = _bands(picture)
-    noise = _noise(bands)
+    core = bands if len(bands) == 1 else np.ascontiguousarray(bands[:, :CORE_ROWS])
+    noise = _noise(core)
+    floor = max(0.3 * float(bright - dark), 6 * noise, 0.04)
     return Readings(
         mean=float(subject.mean()),
         dark=float(dark),
         bright=float(bright),
-        saturated=float((subject > 0.975).mean()),
+        saturated=np.count_nonzero(subject > 0.975) / subject.size,
         noise=255 * noise,
-        sharpness=_sharpness(bands, float(bright - dark), noise),
+        sharpness=min(_step_sharpness(core, floor, 2), _step_sharpness(bands, floor, 1)),
         stripes=255 * max(_stripes(bands), _row_stripes(picture)),
         foreground=float(subject.size / sample.size),
     )
 
 
 def _grey(picture: Picture, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> Grey:
-    scale = np.float32(1 / picture.peak)
-    if pixels.ndim == 2:
-        return pixels.astype(np.float32) * scale
-    red, green, blue = LUMA * scale
-    grey: Grey = pixels[..., 0] * red  # plane by plane: a product with a vector of three takes longer
-    grey += pixels[..., 1] * green
-    grey += pixels[..., 2] * blue
+    grey = pixels.astype(np.float32, order="C")
+    grey = grey if pixels.ndim == 2 else grey @ LUMA
+    grey *= np.float32(1 / picture.peak)
     return grey
 
 
@@ -98,7 +101,7 @@ def _bands(picture: Picture) -> Grey:
         return _grey(picture, picture.pixels)[None]
     starts = np.linspace(0, height - BAND_ROWS, BANDS).astype(int)
     rows = (starts[:, None] + np.arange(BAND_ROWS)).ravel()
-    return _grey(picture, picture.pixels[rows]).reshape(BANDS, BAND_ROWS, -1)
+    return _grey(picture, picture.pixels.take(rows, axis=0)).reshape(BANDS, BAND_ROWS, -1)
 
 
 def _noise(bands: Grey) -> float:
@@ -108,8 +111,10 @@ def _noise(bands: Grey) -> float:
     """
     if min(bands.shape[1:]) <= BLOCK:
         return 0.0
-    corner = bands[:, 1:, 1:] - bands[:, :-1, 1:] - bands[:, 1:, :-1] + bands[:, :-1, :-1]
-    energy = _block_means(corner * corner) / 4
+    down = bands[:, 1:] - bands[:, :-1]
+    corner = down[..., 1:] - down[..., :-1]
+    corner *= corner
+    energy = _block_means(corner) / 4
     level = _block_means(bands[:, :-1, :-1])
     usable = energy[(level > 0.02) & (level < 0.96)]
     return math.sqrt(_quantiles(usable, 0.2)[0]) if usable.size >= 8 else 0.0
@@ -134,25 +139,21 @@ def _block_means(values: Grey) -> Grey:
     return means
 
 
-def _sharpness(bands: Grey, spread: float, noise: float) -> float:
-    horizontal = _step_sharpness(bands, spread, noise)
-    vertical = _step_sharpness(np.ascontiguousarray(np.swapaxes(bands, 1, 2)), spread, noise)
-    return min(horizontal, vertical)
-
-
-def _step_sharpness(values: Grey, spread: float, noise: float) -> float:
-    """Median, over strong steps along the last axis, of the largest rise within two pixels against the whole step."""
-    length = values.shape[-1]
+def _step_sharpness(bands: Grey, floor: float, axis: int) -> float:
+    """Median, over the steps above ``floor`` along an axis, of the largest rise within two pixels against the whole step."""
+    length = bands.shape[axis]
     if length <= REACH + 2:
         return 1.0
-    step = np.abs(values[..., REACH:] - values[..., :-REACH]).ravel()
-    floor = max(0.3 * spread, 6 * noise, 0.04)
+    stride = 1 if axis == 2 else bands.shape[2]  # of the flat array, along the axis
+    span, lines = length * stride, (length - REACH) * stride
+    flat = bands.reshape(-1, span)
+    step = np.abs(flat[:, REACH * stride :] - flat[:, : -REACH * stride]).ravel()
     strong = np.flatnonzero(step > floor)
     if len(strong) < 64:
         return 1.0
-    strong = strong[:: max(1, len(strong) // 1500)]
-    starts = strong + strong // (length - REACH) * REACH  # a line of steps is shorter than a line of pixels
-    path = values.ravel().take(starts + np.arange(REACH + 1)[:, None])  # (pixels along the step, steps)
+    strong = strong[:: max(1, len(strong) // STEPS)]
+    starts = strong + strong // lines * REACH * stride  # a line of steps is shorter than a line of pixels
+    path = flat.ravel().take(starts + stride * np.arange(REACH + 1)[:, None])  # (pixels along the step, steps)
     rise = np.abs(path[2:] - path[:-2]).max(axis=0)
     return _quantiles(np.minimum(1.0, rise / step[strong]), 0.5)[0]
 
@@ -183,15 +184,17 @@ def _middle(profiles: Grey) -> Grey:
 
 
 def _row_stripes(picture: Picture) -> float:
-    width = picture.size[1]
+    height, width = picture.size
     columns = np.linspace(0, width - 1, min(width, LINES)).astype(int)
-    values = _grey(picture, picture.pixels.take(columns, axis=1))
-    if len(columns) % BANDS:  # a narrow image
-        parts = [part.mean(axis=1) for part in np.array_split(values, min(BANDS, len(columns)), axis=1)]
-        return _stripes(np.stack(parts)[:, None, :])
-    bands = values.T.reshape(BANDS, -1, len(values))
-    profile = np.zeros((BANDS, len(values)), dtype=np.float32)
-    for column in range(bands.shape[1]):  # a mean over a short axis takes longer
-        profile += bands[:, column]
-    profile /= np.float32(bands.shape[1])
-    return _stripes(profile[:, None, :])
+    values = picture.pixels.take(columns, axis=1).reshape(height, -1).astype(np.float32)
+    profiles = values @ _shares(len(columns), picture.pixels.ndim) * np.float32(1 / picture.peak)
+    return _stripes(np.ascontiguousarray(profiles.T)[:, None, :])
+
+
+@cache
+def _shares(columns: int, dimensions: int) -> Grey:
+    """(columns times channels, bands): what each value adds to the mean grey of its band of neighbouring columns."""
+    shares = np.zeros((columns, 3 if dimensions == 3 else 1, min(BANDS, columns)), dtype=np.float32)
+    for band, part in enumerate(np.array_split(np.arange(columns), shares.shape[2])):
+        shares[part, :, band] = (LUMA if dimensions == 3 else np.ones(1, dtype=np.float32)) / len(part)
+    return shares.reshape(-1, shares.shape[2])
