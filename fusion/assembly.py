@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from fusion.objective import Objective
 from fusion.reader import Pairs
 from fusion.recipe import DISTILLATION_TERMS, Recipe
 from fusion.run import Origin
-from fusion.weights import load_weights
+from fusion.weights import Weights, load_weights
 from pipeline.errors import InputError, MissingPackage, TrainingError, closest
 
 
@@ -62,7 +62,7 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 def build_objective(origin: Origin, pairs: Pairs) -> Objective:
-    """The network of the recipe with fresh weights, and its teacher if it has one."""
+    """The network of the recipe, with fresh weights or those to start from, and its teacher if it has one."""
     recipe = origin.recipe
     config = network_entry(recipe.network).config
     reads = recipe.text and config.text_width is not None
@@ -70,17 +70,34 @@ def build_objective(origin: Origin, pairs: Pairs) -> Objective:
     if isinstance(config, NetworkConfig):
         config = replace(config, fusion=recipe.fusion or config.fusion)
     network = build_network(config)
+    if origin.start:
+        _begin_with(network, recorded_weights(origin.start, "the weights to start from"))
     factors = recipe.factors()
     if origin.teacher is None:
         return Objective(network, {name: value for name, value in factors.items() if name not in DISTILLATION_TERMS})
-    weights = load_weights(origin.teacher["location"])
-    if weights.sha256 != origin.teacher["sha256"]:
-        raise TrainingError(
-            f"{origin.teacher['location']}: the teacher's weights are {weights.sha256[:12]}…, this run was started with "
-            f"{origin.teacher['sha256'][:12]}…; restore them or start a new run"
-        )
+    weights = recorded_weights(origin.teacher, "the teacher's weights")
     check_text_width(weights.network, pairs.text_width, pairs.shelf.name, origin.teacher["location"])
     return Objective(network, factors, Distillation(weights.network, network, features="features" in factors))
+
+
+def recorded_weights(saved: Mapping[str, str], what: str) -> Weights:
+    """The weights a run was started with. Raises TrainingError when they are others by now."""
+    weights = load_weights(saved["location"])
+    if weights.sha256 != saved["sha256"]:
+        raise TrainingError(
+            f"{saved['location']}: {what} are {weights.sha256[:12]}…, this run was started with "
+            f"{saved['sha256'][:12]}…; restore them or start a new run"
+        )
+    return weights
+
+
+def _begin_with(network: torch.nn.Module, weights: Weights) -> None:
+    if weights.network.config != network.config:
+        raise InputError(
+            f"--start-from {weights.name}: another network ({weights.network.config}) than the recipe's ({network.config}); "
+            "choose its recipe, or --set network=NAME"
+        )
+    network.load_state_dict(weights.network.state_dict())
 
 
 def check_widths(stores: Sequence[Pairs]) -> None:

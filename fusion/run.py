@@ -15,7 +15,7 @@ from typing import Any
 
 from fusion.checkpoints import FOLDER
 from fusion.recipe import Recipe, build_recipe
-from fusion.weights import CARD, CONFIG, MODEL
+from fusion.weights import CARD, CONFIG, MODEL, load_weights
 from pipeline.atomic import write_text
 from pipeline.errors import InputError, StoreError, TrainingError
 from pipeline.store import Store
@@ -35,6 +35,7 @@ class Origin:
     teacher: dict[str, str] | None
     versions: dict[str, str]
     revision: str | None
+    start: dict[str, str] | None = None  # the weights it went on from; None: fresh ones
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -44,6 +45,7 @@ class Origin:
             "recipe": self.recipe.as_dict(),
             "stores": list(self.stores),
             "teacher": self.teacher,
+            "start": self.start,
             "versions": self.versions,
             "revision": self.revision,
         }
@@ -64,6 +66,13 @@ def describe_store(store: Store, prior: str) -> dict[str, Any]:
         "content": content.hexdigest(),
         "digest": store.digest(),
     }
+
+
+def describe_weights(name: str | Path) -> dict[str, str]:
+    """Where weights are, and the SHA-256 of their tensors."""
+    weights = load_weights(name)
+    local = Path(weights.name)
+    return {"location": str(local.resolve()) if local.exists() else weights.name, "sha256": weights.sha256}
 
 
 def prepare_folder(run: Path, *, overwrite: bool) -> None:
@@ -103,6 +112,7 @@ def read_origin(run: Path) -> Origin:
             teacher=raw["teacher"],
             versions=raw["versions"],
             revision=raw["revision"],
+            start=raw.get("start"),
         )
     except (ValueError, KeyError, AttributeError) as error:
         raise TrainingError(f"{path}: damaged ({error}); start the run again with --out") from error

@@ -37,6 +37,7 @@ from fusion.run import (
     Origin,
     check_store,
     describe_store,
+    describe_weights,
     model_card,
     prepare_folder,
     read_origin,
@@ -46,7 +47,7 @@ from fusion.run import (
 )
 from fusion.stream import StreamReader
 from fusion.validation import BEST, validate
-from fusion.weights import load_weights, save_weights
+from fusion.weights import save_weights
 from pipeline.store import Store
 
 
@@ -66,26 +67,25 @@ def start_run(
     out: Path,
     teacher: str | Path | None = None,
     *,
+    start_from: str | Path | None = None,
     minutes: float = 0,
     overwrite: bool = False,
 ) -> Result:
-    """Begin a run in ``out``. ``teacher``: weights to distil from. ``minutes``: stop cleanly after that long (0: never).
+    """Begin a run in ``out``. ``teacher``: weights to distil from; ``start_from``: weights to go on from, else fresh ones.
+
+    ``minutes``: stop cleanly after that long (0: never).
 
     Raises InputError when ``out`` already holds a run, and what stores, weights and recipes raise.
     """
     prepare_folder(out, overwrite=overwrite)
     opened = [Store.open(location) for location in stores]
-    taught = None
-    if teacher is not None:
-        weights = load_weights(teacher)
-        local = Path(weights.name)
-        taught = {"location": str(local.resolve()) if local.exists() else weights.name, "sha256": weights.sha256}
     origin = Origin(
         recipe=recipe,
         stores=tuple(describe_store(store, recipe.prior) for store in opened),
-        teacher=taught,
+        teacher=describe_weights(teacher) if teacher else None,
         versions=versions(),
         revision=revision(),
+        start=describe_weights(start_from) if start_from else None,
     )
     return _train(origin, opened, out, minutes=minutes, fresh=True)
 

@@ -25,6 +25,10 @@ class Options:
         None
     )
     out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/NAME-teacher or -student.")] = None
+    start_from: Annotated[
+        str | None,
+        typer.Option(help="Weights to go on from, of the same network: edge, or a folder. Default: fresh ones."),
+    ] = None
     resume: Annotated[Path | None, typer.Option(help="Go on with a run; nothing else is needed.")] = None
     prior: Annotated[str | None, typer.Option(help="Which prior of the store to use. Default: the recipe's.")] = None
     reader: Annotated[str | None, typer.Option(help="indexed or stream. Default: the recipe's.")] = None
@@ -116,7 +120,15 @@ def _start(stage: str, options: Options, teacher: str | None) -> None:
     else:
         teacher = None
     out = options.out or Path("runs") / f"{name}-{stage}"
-    result = start_run(resolved, locations, out, teacher, minutes=options.minutes, overwrite=options.overwrite)
+    result = start_run(
+        resolved,
+        locations,
+        out,
+        teacher,
+        start_from=options.start_from,
+        minutes=options.minutes,
+        overwrite=options.overwrite,
+    )
     _report(result.run, result.step, resolved.steps)
 
 

@@ -1,0 +1,53 @@
+"""Going on from trained weights: a run begins with them, and refuses those of another network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fusion.catalog import NETWORKS
+from fusion.recipe import load_recipe
+from fusion.run import read_origin
+from fusion.training import resume_run, start_run
+from fusion.weights import load_weights, save_weights
+from pipeline.errors import InputError, TrainingError
+
+STILL = ["network=nano", "steps=1", "batch_size=2", "crop=48", "lr=1e-12", "ema=0", "weight_decay=0", "loss.output=0"]
+
+
+def saved(folder: Path, name: str = "nano", seed: int = 5) -> Path:
+    torch.manual_seed(seed)
+    save_weights(folder, NETWORKS[name].build(), "# a network\n")
+    return folder
+
+
+def test_a_run_begins_with_the_given_weights_and_remembers_them(store: Path, tmp_path: Path) -> None:
+    """At a learning rate of nearly nothing one step leaves them as they were; fresh ones are others."""
+    begun = saved(tmp_path / "begun")
+    recipe = load_recipe("nano", "student", STILL)
+    start_run(recipe, [store], tmp_path / "on", start_from=begun)
+    start_run(recipe, [store], tmp_path / "fresh")
+    expected = load_weights(begun)
+    for name, value in load_weights(tmp_path / "on").network.state_dict().items():
+        torch.testing.assert_close(value, expected.network.state_dict()[name], atol=1e-6, rtol=0)
+    fresh = load_weights(tmp_path / "fresh").network.state_dict()["stem.weight"]
+    assert (fresh - expected.network.state_dict()["stem.weight"]).abs().max() > 0.01
+    assert read_origin(tmp_path / "on").start == {"location": str(begun), "sha256": expected.sha256}
+    assert read_origin(tmp_path / "fresh").start is None
+
+
+def test_weights_of_another_network_are_refused(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"another network.*half_width=16"):
+        start_run(
+            load_recipe("nano", "student", STILL), [store], tmp_path / "run", start_from=saved(tmp_path / "e", "edge")
+        )
+
+
+def test_a_resumed_run_refuses_other_weights_in_their_place(store: Path, tmp_path: Path) -> None:
+    begun = saved(tmp_path / "begun")
+    start_run(load_recipe("nano", "student", STILL), [store], tmp_path / "run", start_from=begun)
+    saved(begun, seed=6)
+    with pytest.raises(TrainingError, match="the weights to start from are"):
+        resume_run(tmp_path / "run")
