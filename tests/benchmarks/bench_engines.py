@@ -1,11 +1,13 @@
 """How fast the engines fuse, how fast videos and folders are fused end to end, and what bounds them.
 
     python tests/benchmarks/bench_engines.py                                   # everything; some minutes on two idle cores
-    python tests/benchmarks/bench_engines.py --network edge --part engines --runs 20
+    python tests/benchmarks/bench_engines.py --network edge --part engines --rounds 5
+    python tests/benchmarks/bench_engines.py --network student --part engines --size 256x256
     python tests/benchmarks/bench_engines.py --part folders --folders VIS_DIR IR_DIR --pairs 361
 
-All sides of a comparison run in turn, in one process, so that other work on the machine slows them alike. CPU time is that of
-all threads of the process: on an idle machine a call cannot take less than it divided by the threads.
+Engines are measured in processes of their own, in rounds (engine_times.py): the median of all calls. The stages of videos and
+folders run in turn, in one process, with one engine. CPU time is that of all threads of the process: on an idle machine a
+call cannot take less than it divided by the threads.
 
 Freed memory is kept for the next call, as in `fusioncli` (`pipeline.allocator`).
 """
@@ -15,7 +17,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,17 +27,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from engine_times import Block, engine_rows, verdict
 
-from fusion.catalog import network_entry
-from fusion.engines import open_engine
 from fusion.export import export_network
 from fusion.folders import FolderOptions, fuse_folders
 from fusion.footage import Film, Footage
 from fusion.inference import Fuser, Output, fuse_for, read_checked, save_fused
 from fusion.quantisation import export_int8
-from fusion.tiling import run
 from fusion.video import fuse_videos
-from fusion.weights import load_weights, save_weights, shipped_names
 from pipeline.allocator import keep_freed_memory
 from pipeline.console import emit_json, note, set_quiet, show_table
 from pipeline.pairs import pair_folders
@@ -71,42 +69,6 @@ def in_turn(sides: dict[str, Callable[[], Any]], runs: int) -> dict[str, Timing]
             with timings[name].run():
                 side()
     return timings
-
-
-def engines(name: str, home: Path, runs: int) -> list[dict[str, Any]]:
-    """One network on every engine, at 640 x 480."""
-    source = name
-    if name not in shipped_names():  # its speed does not depend on its weights
-        torch.manual_seed(0)
-        source = str(home / name)
-        save_weights(Path(source), network_entry(name).build(), "# not trained\n")
-    visible, infrared = torch.rand(1, 3, *SIZE), torch.rand(1, 1, *SIZE)
-    network = load_weights(source).network
-    sides: dict[str, Callable[[], Any]] = {"torch": lambda: run(network, visible, infrared, None, None)}
-    for to in ("onnx", "openvino"):
-        for precision in ("fp32", "int8") if network_entry(name).role == "edge" else ("fp32",):
-            out = home / f"{name}-{to}-{precision}"
-            if precision == "int8":
-                export_int8(source, to, out, count=2)
-            else:
-                export_network(source, to, out)
-            engine = open_engine(to, out / ("model.onnx" if to == "onnx" else "model.xml"))
-            label = to if precision == "fp32" else f"{to} int8"
-            sides[label] = lambda engine=engine: engine(visible, infrared, None)
-    timings = in_turn(sides, runs)
-    eager = statistics.median(timings["torch"].cpu)
-    return [
-        {
-            "network": name,
-            "engine": label,
-            "median ms": 1e3 * statistics.median(timing.wall),
-            "least ms": 1e3 * min(timing.wall),
-            "CPU ms": 1e3 * statistics.median(timing.cpu),
-            "CPU ms / threads": 1e3 * statistics.median(timing.cpu) / torch.get_num_threads(),
-            "times torch": eager / statistics.median(timing.cpu),
-        }
-        for label, timing in timings.items()
-    ]
 
 
 def draw_videos(home: Path, frames: int) -> tuple[Path, Path]:
@@ -209,6 +171,12 @@ def rows(what: str, label: str, timings: dict[str, Timing], count: int) -> list[
     ]
 
 
+def parse_size(text: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH."""
+    height, width = text.split("x")
+    return int(height), int(width)
+
+
 def main() -> None:
     """Measure and print."""
     keep_freed_memory()
@@ -216,7 +184,13 @@ def main() -> None:
     parser.add_argument("--part", action="append", choices=PARTS)
     parser.add_argument("--network", action="append", help="default: nano, edge, student (d16)")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--size", default=SIZE, type=parse_size, help="HEIGHTxWIDTH, for the engines")
+    parser.add_argument("--runs", type=int, default=30, help="timed calls of an engine in a round, after 8 to warm up")
+    parser.add_argument("--rounds", type=int, default=3, help="over the engines, a fresh process for each")
+    parser.add_argument(
+        "--seconds", type=float, default=20, help="at most for the calls of an engine in a round, 2 at least"
+    )
+    parser.add_argument("--repeats", type=int, default=2, help="of the video")
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--engine", default="openvino", help="for the video and the folder")
     parser.add_argument("--int8", action="store_true", help="for the video and the folder")
@@ -232,12 +206,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         if "engines" in parts:
-            found = [
-                row
-                for name in options.network or ("nano", "edge", "student")
-                for row in engines(name, home, options.runs)
-            ]
-            table(f"640 x 480, one pair, {machine}", found)
+            block = Block(size=options.size, threads=options.threads, runs=options.runs, seconds=options.seconds)
+            found, said = [], []
+            for name in options.network or ("nano", "edge", "student"):
+                of_one = engine_rows(name, home, block, options.rounds)
+                found += of_one
+                said.append(verdict(of_one))
+            table(f"{options.size[1]} x {options.size[0]}, one pair, {machine}", found)
+            if options.size == SIZE:
+                for line in said:
+                    note(line)
             answers["engines"] = found
         if {"video", "folders"} & set(parts):
             label = (options.network or ["edge"])[0]
@@ -251,7 +229,7 @@ def main() -> None:
                 fuser = Fuser.from_pretrained(home / "engine", engine=options.engine)
                 label = f"{label}, {options.engine}{' int8' if options.int8 else ''}"
         if "video" in parts:
-            answers["video"] = video(fuser, label, home, options.frames, max(1, options.runs // 5))
+            answers["video"] = video(fuser, label, home, options.frames, options.repeats)
             table("two videos of 640 x 480 in, one out, decoding and encoding included", answers["video"])
         if "folders" in parts:
             sources = options.folders
