@@ -145,6 +145,7 @@ def bench_sets(options: BenchOptions) -> list[BenchSet]:
             name,
             pairs,
             dict(options.methods),
+            modalities=manifest.names,
             runs=options.runs,
             stores=options.stores,
             device=device,

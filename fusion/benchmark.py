@@ -69,6 +69,7 @@ def methods_for(
     pairs: Sequence[Pair],
     given: dict[str, str],
     *,
+    modalities: tuple[str, str],
     runs: Path,
     stores: Path,
     device: str,
@@ -88,7 +89,7 @@ def methods_for(
             if (runs / f"{dataset}-{stage}" / CONFIG).is_file():
                 chosen[stage] = str(runs / f"{dataset}-{stage}")
         chosen.update({f"shipped {name}" if name in chosen else name: name for name in shipped_names()})
-    methods = baseline_methods()
+    methods = baseline_methods(modalities)
     taken = {method.card.name for method in methods}
     for name, source in chosen.items():
         if name in taken:

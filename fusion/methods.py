@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fusion.baselines import BASELINES, Baseline
-from fusion.results import Cost, Kind, MethodCard
+from fusion.results import Cost, Kind, MethodCard, spoken
 from pipeline.errors import InputError
 from pipeline.images import Picture
 from pipeline.pairs import Pair, shown
 
 Pixels = NDArray[np.uint8]
+SOURCES = ("visible", "infrared")  # the baselines that leave the first and the second image untouched
 COSTLY = 100.0  # GFLOP a pair; above it one timed run must do on a CPU
 
 
@@ -69,14 +70,18 @@ def as_pixels(batch: Tensor) -> Pixels:
 
 @dataclass(frozen=True)
 class BaselineMethod:
-    """A method of ``fusion.baselines``."""
+    """A method of ``fusion.baselines``; a source left untouched is named by its modality."""
 
     baseline: Baseline
+    modalities: tuple[str, str] = ("visible", "infrared")
 
     @property
     def card(self) -> MethodCard:
-        kind: Kind = "source" if self.baseline.name in ("visible", "infrared") else "baseline"
-        return MethodCard(name=self.baseline.name, title=self.baseline.title, kind=kind, source=self.baseline.source)
+        name, title = self.baseline.name, self.baseline.title
+        kind: Kind = "baseline"
+        if name in SOURCES:
+            kind, title = "source", f"{spoken(self.modalities[SOURCES.index(name)])} alone"
+        return MethodCard(name=name, title=title, kind=kind, source=self.baseline.source)
 
     @property
     def identity(self) -> str:
@@ -223,9 +228,9 @@ def baselines_digest() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
-def baseline_methods() -> list[Method]:
+def baseline_methods(modalities: tuple[str, str]) -> list[Method]:
     """All of them, in the table's order."""
-    return [BaselineMethod(baseline) for baseline in BASELINES.values()]
+    return [BaselineMethod(baseline, modalities) for baseline in BASELINES.values()]
 
 
 def stored_texts(store: Path, prior: str = "text") -> dict[tuple[str, str], Tensor]:

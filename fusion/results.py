@@ -48,6 +48,14 @@ class MethodCard:
         return self.kind != "source"
 
 
+ABBREVIATIONS = ("ct", "mri", "pet", "spect")
+
+
+def spoken(modality: str) -> str:
+    """A modality as prose and tables name it: "infrared", but "MRI"."""
+    return modality.upper() if modality in ABBREVIATIONS else modality
+
+
 @dataclass(frozen=True, kw_only=True)
 class DatasetResult:
     """All scores on one data set.

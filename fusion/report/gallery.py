@@ -119,9 +119,15 @@ def data_uri(pixels: Pixels, side: int, quality: int) -> str:
 
 
 def encode(
-    shots: Sequence[Shot], title: Callable[[str], str], budget: int = BUDGET, advance: Callable[[], None] = lambda: None
+    shots: Sequence[Shot],
+    title: Callable[[str, str], str],
+    budget: int = BUDGET,
+    advance: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
-    """The shots for the page's script, in the best quality whose pictures fit into ``budget`` bytes."""
+    """The shots for the page's script, in the best quality whose pictures fit into ``budget`` bytes.
+
+    ``title`` gives the name of a method on a data set.
+    """
     sample = shots[0] if shots else None
     for side, quality in QUALITIES:
         if sample is None:
@@ -148,7 +154,7 @@ def encode(
                     name: data_uri(edge_errors(visible, infrared, picture), min(side, 448), quality - 22)
                     for name, picture in fused.items()
                 },
-                "titles": {name: title(name) for name in shot.pictures},
+                "titles": {name: title(shot.dataset, name) for name in shot.pictures},
             }
         )
         advance()

@@ -41,10 +41,12 @@ def write_page(
     last: Sequence[Section] = (),
 ) -> None:
     """Write the page of ``result`` with ``shots`` in its gallery; ``first`` and ``last`` go around the usual sections."""
-    titles = {name: card.title for dataset in result.datasets for name, card in dataset.methods.items()}
+    titles = {(one.name, name): card.title for one in result.datasets for name, card in one.methods.items()}
     with progress() as bar:
         task = bar.add_task("page", total=len(shots))
-        gallery = encode(shots, lambda name: titles.get(name, name), advance=lambda: bar.advance(task))
+        gallery = encode(
+            shots, lambda dataset, name: titles.get((dataset, name), name), advance=lambda: bar.advance(task)
+        )
 
     def suffix(dataset: DatasetResult) -> str:
         return f": {dataset.name}" if len(result.datasets) > 1 else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fusion.results import DatasetResult
+from fusion.results import DatasetResult, spoken
 from fusion.significance import Comparison
 from fusion.tables import gaps, number
 
@@ -33,7 +33,7 @@ def _yardstick(result: DatasetResult) -> str:
         f"{words} reaches {_reached(result, name)}"
         for name, words in (
             ("maximum", "the plain pixel maximum, which has no weights at all,"),
-            ("visible", f"the first image ({result.modalities[0]}) left untouched"),
+            ("visible", f"the first image ({spoken(result.modalities[0])}) left untouched"),
             ("mean", "the plain mean"),
         )
         if name in result.methods
@@ -78,7 +78,9 @@ def _untouched(result: DatasetResult) -> str:
             sign = -1 if result.better[metric] == "lower" else 1
             if reached is not None and sign * (alone - reached) > 0:
                 place = {"visible": 0, "infrared": 1}[name]
-                beaten.append(f"the {result.modalities[place]} image alone has a better {metric} than any fusion here")
+                beaten.append(
+                    f"the {spoken(result.modalities[place])} image alone has a better {metric} than any fusion here"
+                )
     return f"Mind that {' and '.join(beaten)}: that metric does not reward fusing." if beaten else ""
 
 
