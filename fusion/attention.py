@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from fusion.bands import Band, by_bands, to_planes, to_rows
 from fusion.shared_statistics import shared_statistics
-from fusion.window_attention import MARGIN, REACH, WINDOW, attend_windows
+from fusion.window_attention import attend_windows
+from fusion.windows import MARGIN, REACH, WINDOW
 from fusion.workspace import buffer
 
 __all__ = ["MARGIN", "REACH", "WINDOW", "ChannelAttention", "SpatialAttention", "depthwise", "pointwise"]
@@ -86,7 +87,7 @@ class ChannelAttention(nn.Module):
 def _inner_products(tokens: Tensor) -> Tensor:
     """(B, e, e + 2) of (B, P, 2e) tokens, q beside k: q·k, q², k² summed over P."""
     q, k = tokens.chunk(2, dim=-1)
-    squares = tokens.square().sum(dim=1).unflatten(1, (2, -1)).transpose(1, 2)
+    squares = tokens.square().sum(dim=1).view(-1, 2, q.shape[-1]).transpose(1, 2)
     return torch.cat([torch.bmm(q.transpose(1, 2), k), squares], dim=-1)
 
 

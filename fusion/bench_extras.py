@@ -12,7 +12,7 @@ from fusion.benchmark import BenchSet, channels
 from fusion.ceiling import covered, push
 from fusion.methods import eight_bit, grey_bytes
 from fusion.published import TABLES, load_paper, published_table
-from fusion.report.page import Section
+from fusion.report.section import Section
 from fusion.results import DatasetResult, ExtraTable
 from fusion.tables import number
 from pipeline.console import progress

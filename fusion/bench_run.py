@@ -12,7 +12,8 @@ from fusion.benchmark import BenchSet, channels, fuse_once, machine, methods_for
 from fusion.downstream import detection_task, detections, segmentation_task, segmentations
 from fusion.methods import Pixels, eight_bit, grey_bytes
 from fusion.report.gallery import Shot, choose
-from fusion.report.page import Section, write_page
+from fusion.report.page import write_page
+from fusion.report.section import Section
 from fusion.report.sheet import PAIRS_A_PAGE, Row, check_sheet, columns, places, write_sheet
 from fusion.results import BenchResult, DatasetResult, ExtraTable
 from fusion.tables import csv_table, latex_table, markdown_table

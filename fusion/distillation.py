@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from fusion.batch import Batch
 from fusion.network import FusionNetwork
-from fusion.reader import Batch
 from pipeline.errors import WeightsError
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fusion.batch import Batch
 from fusion.colour import luma
 from fusion.distillation import Distillation
 from fusion.edge import EdgeNetwork
@@ -15,7 +16,6 @@ from fusion.edge_losses import TERMS as EDGE_TERMS
 from fusion.losses import TERMS as FUSION_TERMS
 from fusion.losses import fusion_loss
 from fusion.network import FusionNetwork
-from fusion.reader import Batch
 from pipeline.errors import ManifestError
 
 EDGE_PREFIX = "edge."

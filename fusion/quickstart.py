@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from fusion.bench_run import BenchOptions, PageExtras, make_folder, run_all
 from fusion.recipe import Recipe, load_recipe
-from fusion.report.page import Section
+from fusion.report.section import Section
 from fusion.results import BenchResult
 from fusion.training import start_run
 from pipeline.agreement import Agreement, agreement_rows, compare, prior_labels, truth_labels

@@ -5,15 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from fusion.augment import Crop, centre_crop, draw_crop, generator
+from fusion.augment import centre_crop, draw_crop, generator
+from fusion.batch import Batch, Floats, batch_of_one, collate
 from fusion.drawn import Drawer
 from fusion.losses import TERMS
 from fusion.order import Order, digest_number
@@ -27,7 +25,6 @@ from pipeline.tasks import load_task
 AHEAD = 3  # batches read in advance
 CHECKED_AT_START = 2000  # pairs
 Bytes = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 Said = tuple[tuple[Event, ...], str]  # the events and the scene sentence of a caption
 
 
@@ -42,31 +39,6 @@ class Shelf(Protocol):
     def rows(self, prior: str, columns: Sequence[str] | None = None) -> Any: ...
     def fingerprint(self, prior: str) -> dict[str, Any]: ...
     def image_bytes(self, row: Any) -> tuple[bytes, bytes]: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Pairs of one size. ``target_*`` is what the loss looks at: the clean pair, where the input was degraded.
-
-    visible, target_visible: (N, 3, h, w); infrared, target_infrared: (N, 1, h, w); weights: (N, 5); text: (N, D).
-    """
-
-    keys: tuple[str, ...]
-    visible: Tensor
-    infrared: Tensor
-    target_visible: Tensor
-    target_infrared: Tensor
-    weights: Tensor
-    text: Tensor
-
-    def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
-        moved = {
-            field.name: getattr(self, field.name).to(device, non_blocking=True)
-            for field in fields(self)
-            if field.name != "keys"
-        }
-        return replace(self, **moved)
 
 
 class Pairs:
@@ -145,12 +117,12 @@ class Pairs:
             degraded = self.drawer.draw(clean, *self.said[index], random)
             seen, text = degraded.crop, degraded.text
             weights = degraded.weights if recipe.weights == "prior" else weights
-        return _batch_of_one(row.key, seen, clean, text, weights)
+        return batch_of_one(row.key, seen, clean, text, weights)
 
     def centre(self, index: int, side: int) -> Batch:
         """The middle of a pair as a batch of one, for validation."""
         crop = centre_crop(*self.pictures(index), side)
-        return _batch_of_one(self.rows[index].key, crop, crop, self.texts[index], self.weights[index])
+        return batch_of_one(self.rows[index].key, crop, crop, self.texts[index], self.weights[index])
 
 
 class Cache:
@@ -276,29 +248,6 @@ class IndexedReader:
 
     def _drawn(self, store: int, index: int, visit: int) -> Batch:
         return self.stores[store].sample(index, visit, self.recipe)
-
-
-def collate(batches: Sequence[Batch]) -> Batch:
-    """Several batches as one."""
-    joined = {
-        field.name: torch.cat([getattr(batch, field.name) for batch in batches])
-        for field in fields(Batch)
-        if field.name != "keys"
-    }
-    return Batch(keys=tuple(key for batch in batches for key in batch.keys), **joined)
-
-
-def _batch_of_one(key: str, seen: Crop, clean: Crop, text: Floats, weights: Floats) -> Batch:
-    planes = [torch.from_numpy(image)[None] for image in (seen.visible, seen.infrared, clean.visible, clean.infrared)]
-    return Batch(
-        keys=(key,),
-        visible=planes[0],
-        infrared=planes[1],
-        target_visible=planes[2],
-        target_infrared=planes[3],
-        weights=torch.from_numpy(weights)[None],
-        text=torch.from_numpy(text)[None],
-    )
 
 
 def _said(table: Any) -> list[Said]:

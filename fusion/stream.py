@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from fusion.batch import Batch, collate
 from fusion.order import digest_number
-from fusion.reader import AHEAD, Batch, Pairs, collate
+from fusion.reader import AHEAD, Pairs
 from fusion.recipe import Recipe
 from pipeline.errors import InputError, StoreError
 from pipeline.place import place

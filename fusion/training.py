@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fusion.assembly import build_objective, check_widths, compile_network, make_accelerator
 from fusion.averaging import Average
+from fusion.batch import Batch
 from fusion.checkpoints import (
     Checkpoint,
     fill,
@@ -28,9 +29,9 @@ from fusion.checkpoints import (
     save_checkpoint,
 )
 from fusion.faults import Seen, advice, check_losses
-from fusion.objective import Outcome, gradient_shares
+from fusion.objective import gradient_shares
 from fusion.progress import Live
-from fusion.reader import Batch, Cache, IndexedReader, open_pairs
+from fusion.reader import Cache, IndexedReader, open_pairs
 from fusion.recipe import Recipe
 from fusion.run import (
     Log,
@@ -45,6 +46,7 @@ from fusion.run import (
     versions,
     write_origin,
 )
+from fusion.step import all_keys, first_pair, take_step
 from fusion.stream import StreamReader
 from fusion.validation import BEST, validate
 from fusion.weights import save_weights
@@ -166,7 +168,7 @@ def _train(origin: Origin, stores: Sequence[Store], out: Path, *, minutes: float
             for group in optimizer.param_groups:
                 group["lr"] = rate
             try:
-                outcomes, norm = _step(accelerator, trainee, optimizer, parts, recipe)
+                outcomes, norm = take_step(accelerator, trainee, optimizer, parts, recipe)
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 told = advice(error, recipe)
                 if told is error:
@@ -192,9 +194,9 @@ def _train(origin: Origin, stores: Sequence[Store], out: Path, *, minutes: float
                     "loss": sum(values),
                     "terms": dict(zip(names, values, strict=True)),
                 }
-                record |= {"lr": rate, "gradient_norm": float(norm), "keys": _all_keys(accelerator, parts)}
+                record |= {"lr": rate, "gradient_norm": float(norm), "keys": all_keys(accelerator, parts)}
                 if done % recipe.shares_every < recipe.log_every and main:
-                    live.shares = gradient_shares(objective, _first(parts[0]).to(accelerator.device))
+                    live.shares = gradient_shares(objective, first_pair(parts[0]).to(accelerator.device))
                     record["shares"] = live.shares
                 record |= live.rates()
                 if main:
@@ -253,24 +255,6 @@ def write_model(
     save_weights(folder, network, model_card(origin, step, parameters, metrics, pairs), extra, state)
 
 
-def _step(
-    accelerator: Any, trainee: nn.Module, optimizer: Any, parts: Sequence[Batch], recipe: Recipe
-) -> tuple[list[dict[str, Tensor]], Tensor]:
-    """One optimiser step over the parts of a batch: mean of each term per part, and the gradient norm."""
-    means = []
-    for number, part in enumerate(parts):
-        with ExitStack() as stack:
-            if number < len(parts) - 1:
-                stack.enter_context(accelerator.no_sync(trainee))
-            outcome: Outcome = trainee(part.to(accelerator.device))
-            accelerator.backward(outcome.total / len(parts))
-        means.append({name: term.detach().mean() for name, term in outcome.terms.items()})
-    norm = accelerator.clip_grad_norm_(trainee.parameters(), recipe.clip or float("inf"))
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return means, torch.as_tensor(norm)
-
-
 def _leave(accelerator: Any, began: float, minutes: float) -> bool:
     """Whether time is up; the main process decides for all."""
     if not minutes:
@@ -287,23 +271,6 @@ def _timed(batches: Iterator[list[Batch]]) -> Iterator[tuple[list[Batch], float]
         if parts is None:
             return
         yield parts, time.monotonic() - began
-
-
-def _first(batch: Batch) -> Batch:
-    """The first pair of a batch."""
-    values = {name: getattr(batch, name)[:1] for name in Batch.__dataclass_fields__}
-    return Batch(**values)
-
-
-def _all_keys(accelerator: Any, parts: Sequence[Batch]) -> list[str]:
-    """The keys of a step in the global order: part by part, process by process."""
-    own = [list(part.keys) for part in parts]
-    if accelerator.num_processes == 1:
-        return [key for part in own for key in part]
-    from accelerate.utils import gather_object
-
-    by_process = gather_object([own])
-    return [key for part in range(len(own)) for process in by_process for key in process[part]]
 
 
 def _flat(recipe: Recipe) -> dict[str, Any]:

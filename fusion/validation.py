@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from fusion.batch import Batch
 from fusion.objective import Objective, Outcome
-from fusion.reader import Batch, Pairs
+from fusion.reader import Pairs
 from fusion.score import score
 from pipeline.atomic import atomic_path
 

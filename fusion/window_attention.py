@@ -22,15 +22,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fusion.windows import KEYS, MARGIN, OFFSETS, POSITIONS, QUERIES, REACH, WINDOW, attend_at_once
 from fusion.workspace import buffer
 
-WINDOW = 8  # queries come from windows of 8 x 8
-REACH = 12  # keys and values from 12 x 12 around them: an overlap of one half
-MARGIN = (REACH - WINDOW) // 2
-QUERIES = WINDOW * WINDOW
-KEYS = REACH * REACH
-POSITIONS = 2 * REACH
-OFFSETS = WINDOW + REACH - 1  # row (or column) offsets that occur: key − query from −7 to 11
 MATRICES = 64  # windows × heads per step: about 2.4 MB of logits
 KEPT_BYTES = 160 << 20  # of one layer's attention, for the backward pass: four crops of 128 x 128 with four heads
 
@@ -47,55 +41,11 @@ def attend_windows(
     used = slice(MARGIN, MARGIN + OFFSETS)  # offsets −9 to 9 of −11 to 11
     tables = torch.cat([relative_height[used], relative_width[used]]).to(qkv.dtype)
     if qkv.device.type != "cpu" or torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
-        return _at_once(qkv, tables, heads, rows)
+        return attend_at_once(qkv, tables, heads, rows)
     if torch.is_grad_enabled() and (qkv.requires_grad or tables.requires_grad):
         attended: Tensor = _WindowAttention.apply(qkv, tables, heads)  # type: ignore[no-untyped-call]
         return attended[:, rows]
     return _forward(qkv, tables, heads, rows)
-
-
-def _at_once(qkv: Tensor, tables: Tensor, heads: int, chosen: slice) -> Tensor:
-    """All windows in one call of the fused attention; for devices with kernels for it, compilers and exporters."""
-    inner = qkv.shape[-1] // 3
-    queries = qkv[:, chosen, :, :inner]
-    above, below = MARGIN - chosen.start, MARGIN - (qkv.shape[1] - chosen.stop)
-    keys_values = functional.pad(qkv[..., inner:], (0, 0, MARGIN, MARGIN, above, below))
-    n, h, w, _ = queries.shape
-    e, rows, columns = inner // heads, h // WINDOW, w // WINDOW
-    q = queries.reshape(n, rows, WINDOW, columns, WINDOW, heads, e).permute(0, 1, 3, 5, 2, 4, 6) * e**-0.5
-    offset = torch.arange(REACH, device=q.device)[None] - torch.arange(WINDOW, device=q.device)[:, None] + WINDOW - 1
-    by_row = torch.einsum("...hwe,hje->...hwj", q, tables[:OFFSETS][offset])
-    by_column = torch.einsum("...hwe,wje->...hwj", q, tables[OFFSETS:][offset])
-    bias = (by_row[..., :, None] + by_column[..., None, :]).flatten(4, 5).flatten(-2)
-    windows = (
-        _all_windows(keys_values, rows, columns)
-        .reshape(n, rows, REACH, columns, REACH, 2, heads, e)
-        .permute(5, 0, 1, 3, 6, 2, 4, 7)
-    )
-    k, v = windows.reshape(2, n * rows * columns, heads, KEYS, e).unbind(0)
-    q, bias = q.flatten(4, 5).flatten(0, 2), bias.flatten(0, 2)
-    y = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0)
-    y = y.reshape(n, rows, columns, heads, WINDOW, WINDOW, e).permute(0, 1, 4, 2, 5, 3, 6)
-    return y.reshape(n, h, w, inner)
-
-
-def _all_windows(padded: Tensor, rows: int, columns: int) -> Tensor:
-    """(N, H + 4, W + 4, C) as (N, rows, 12, columns, 12, C)."""
-    if torch._C._get_tracing_state() is None:
-        return padded.unfold(1, REACH, WINDOW).unfold(2, REACH, WINDOW).permute(0, 1, 4, 2, 5, 3)
-    return _overlapping(_overlapping(padded, 1, rows), 3, columns)
-
-
-def _overlapping(padded: Tensor, axis: int, count: int) -> Tensor:
-    """``padded.unfold(axis, REACH, WINDOW)`` with the 12 places after ``axis`` instead of last: (…, count, 12, …).
-
-    Put together from blocks of 8 and the starts of the next, in operations that every exporter knows for any size.
-    """
-    before, after = padded.shape[:axis], padded.shape[axis + 1 :]
-    room = [0, 0] * (padded.ndim - axis - 1) + [0, WINDOW - 2 * MARGIN]
-    blocks = functional.pad(padded, room).reshape(*before, count + 1, WINDOW, *after)
-    starts = blocks.narrow(axis, 1, count).narrow(axis + 1, 0, REACH - WINDOW)
-    return torch.cat([blocks.narrow(axis, 0, count), starts], dim=axis + 1)
 
 
 class _Steps:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fusion.metrics import toolkits
-from fusion.metrics.catalog import DEFAULT_NAMES, METRICS, Function
+from fusion.metrics.catalog import DEFAULT_NAMES, METRICS
 from fusion.metrics.grey import opencv_grey, rounded_grey, truncated_grey
+from fusion.metrics.metric import Function
 from fusion.metrics.triples import Greying
 
 

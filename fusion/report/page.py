@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -13,22 +12,13 @@ from typing import Any
 
 from fusion.report.gallery import Shot, encode, worst_cases
 from fusion.report.pareto import pareto_plot
+from fusion.report.provenance import provenance_section
+from fusion.report.section import Section
 from fusion.report.words import headlines, sentences
 from fusion.results import BenchResult, DatasetResult
-from fusion.tables import RANK_NOTE, costs, headings, milliseconds, number
+from fusion.tables import RANK_NOTE, costs, headings, number
 from pipeline.atomic import write_text
 from pipeline.console import progress
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """A part of the page: ``anchor`` for its link, ``title`` as shown, ``html`` ready to insert, ``label`` in the links
-    at the top where the title is too long for them."""
-
-    anchor: str
-    title: str
-    html: str
-    label: str = ""
 
 
 def write_page(
@@ -65,7 +55,7 @@ def write_page(
             )
             if section
         )
-    sections += [*last, _provenance_section(result)]
+    sections += [*last, provenance_section(result)]
     text = Template(_part("page.html")).substitute(
         title=escape(title),
         subtitle=escape(_subtitle(result)),
@@ -282,35 +272,3 @@ def _versus_section(dataset: DatasetResult, suffix: str) -> Section | None:
   paired sign-flip permutation test, not corrected for the number of comparisons.</p>
 </div>"""
     return Section(anchor=f"versus-{dataset.name}", title=f"One against one{suffix}", html=html)
-
-
-def _provenance_section(result: BenchResult) -> Section:
-    methods = {}
-    for dataset in result.datasets:
-        for card in dataset.methods.values():
-            text = f"; text: {card.text}" if card.text else ""
-            weights = f"<code>{card.digest}</code>" if card.digest else "–"
-            cost = card.cost
-            timing = (
-                f"median of {cost.runs} after {cost.warmup} to warm up, {cost.threads} thread{'s' * (cost.threads != 1)}, {cost.device}, "
-                f"{cost.engine}, {cost.dtype}, p95 {milliseconds(cost.latency_p95_ms)} ms"
-                if cost
-                else "–"
-            )
-            source = escape(card.source + text)
-            methods[card.title, card.source] = (
-                f"<tr><th scope='row'>{escape(card.title)}</th><td>{source}</td><td>{weights}</td><td>{timing}</td></tr>"
-            )
-    data = "".join(
-        f"<tr><th scope='row'>{escape(one.title)}</th><td>{escape(one.split)}, {len(one.keys)} pairs</td>"
-        f"<td>{escape(one.convention)}</td><td><code>{escape(one.digest)}</code></td></tr>"
-        for one in result.datasets
-    )
-    hardware = ", ".join(f"{escape(key)} {escape(value)}" for key, value in result.machine.items())
-    html = f"""
-<div class="card text"><div class="scroll"><table><thead><tr><th>method</th><th>source</th><th>SHA-256 of the weights</th>
-<th>timing</th></tr></thead><tbody>{"".join(methods.values())}</tbody></table></div>
-<h3>Data</h3><div class="scroll"><table><thead><tr><th>data set</th><th>split</th><th>metric convention</th><th>manifest</th></tr>
-</thead><tbody>{data}</tbody></table></div>
-<h3>Machine</h3><p>{hardware}</p><h3>Command</h3><pre>{escape(result.command)}</pre></div>"""
-    return Section(anchor="provenance", title="Where this comes from", html=html)

@@ -22,8 +22,9 @@ from typing import Any
 import torch
 
 from fusion import training
+from fusion.batch import Batch
 from fusion.losses import TERMS
-from fusion.reader import Batch, IndexedReader, Pairs
+from fusion.reader import IndexedReader, Pairs
 from fusion.recipe import Recipe, load_recipe
 from fusion.run import read_log
 from pipeline.allocator import keep_freed_memory

@@ -16,7 +16,8 @@ from fusion.attention import SpatialAttention
 from fusion.cost import measure_peak_memory
 from fusion.network import FusionNetwork, NetworkConfig
 from fusion.tiling import SAMPLE_PIXELS, run, sample_crops
-from fusion.window_attention import REACH, WINDOW, _at_once, _overlapping, attend_windows
+from fusion.window_attention import attend_windows
+from fusion.windows import REACH, WINDOW, attend_at_once, overlapping
 
 sys.path.insert(0, str(Path(__file__).parent / "oracles"))
 from straightforward import straightforward
@@ -105,7 +106,7 @@ def test_bands_without_gradients_equal_the_map_at_once(monkeypatch: pytest.Monke
 def test_overlapping_windows_for_exporters_are_those_of_unfold() -> None:
     padded = torch.rand(2, 28, 20, 6)
     expected = padded.unfold(1, REACH, WINDOW).unfold(2, REACH, WINDOW).permute(0, 1, 4, 2, 5, 3)
-    assert torch.equal(_overlapping(_overlapping(padded, 1, 3), 3, 2), expected)
+    assert torch.equal(overlapping(overlapping(padded, 1, 3), 3, 2), expected)
 
 
 def test_window_attention_at_once_equals_the_one_in_steps() -> None:
@@ -115,7 +116,7 @@ def test_window_attention_at_once_equals_the_one_in_steps() -> None:
     tables = torch.cat([layer.relative_height[2:21], layer.relative_width[2:21]]).detach()
     with torch.no_grad():
         steps = attend_windows(qkv, layer.relative_height, layer.relative_width, 2)
-    torch.testing.assert_close(_at_once(qkv, tables, 2, slice(0, 16)), steps, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(attend_at_once(qkv, tables, 2, slice(0, 16)), steps, atol=1e-5, rtol=1e-5)
 
 
 def test_tiles_share_their_statistics_and_differ_from_the_whole_only_near_their_borders() -> None:

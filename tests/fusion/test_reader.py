@@ -14,8 +14,9 @@ import pyarrow as pa
 import pytest
 import torch
 
+from fusion.batch import Batch
 from fusion.losses import TERMS
-from fusion.reader import Batch, Cache, IndexedReader, held_out, open_pairs
+from fusion.reader import Cache, IndexedReader, held_out, open_pairs
 from fusion.recipe import Recipe, load_recipe
 from fusion.stream import StreamReader, shards_of
 from object_store import served_bucket

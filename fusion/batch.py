@@ -1,0 +1,64 @@
+"""What the networks are trained on: pairs of one size with their texts and loss weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fusion.augment import Crop
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Pairs of one size. ``target_*`` is what the loss looks at: the clean pair, where the input was degraded.
+
+    visible, target_visible: (N, 3, h, w); infrared, target_infrared: (N, 1, h, w); weights: (N, 5); text: (N, D).
+    """
+
+    keys: tuple[str, ...]
+    visible: Tensor
+    infrared: Tensor
+    target_visible: Tensor
+    target_infrared: Tensor
+    weights: Tensor
+    text: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        moved = {
+            field.name: getattr(self, field.name).to(device, non_blocking=True)
+            for field in fields(self)
+            if field.name != "keys"
+        }
+        return replace(self, **moved)
+
+
+def collate(batches: Sequence[Batch]) -> Batch:
+    """Several batches as one."""
+    joined = {
+        field.name: torch.cat([getattr(batch, field.name) for batch in batches])
+        for field in fields(Batch)
+        if field.name != "keys"
+    }
+    return Batch(keys=tuple(key for batch in batches for key in batch.keys), **joined)
+
+
+def batch_of_one(key: str, seen: Crop, clean: Crop, text: Floats, weights: Floats) -> Batch:
+    """One pair: ``seen`` goes into the network, ``clean`` into the loss; text (D,), weights (5,)."""
+    planes = [torch.from_numpy(image)[None] for image in (seen.visible, seen.infrared, clean.visible, clean.infrared)]
+    return Batch(
+        keys=(key,),
+        visible=planes[0],
+        infrared=planes[1],
+        target_visible=planes[2],
+        target_infrared=planes[3],
+        weights=torch.from_numpy(weights)[None],
+        text=torch.from_numpy(text)[None],
+    )

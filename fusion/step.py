@@ -1,0 +1,49 @@
+"""One step of training: forward and backward through the parts of a batch, and what a log wants to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusion.batch import Batch
+from fusion.objective import Outcome
+from fusion.recipe import Recipe
+
+
+def take_step(
+    accelerator: Any, trainee: nn.Module, optimizer: Any, parts: Sequence[Batch], recipe: Recipe
+) -> tuple[list[dict[str, Tensor]], Tensor]:
+    """One optimiser step over the parts of a batch: mean of each term per part, and the gradient norm."""
+    means = []
+    for number, part in enumerate(parts):
+        with ExitStack() as stack:
+            if number < len(parts) - 1:
+                stack.enter_context(accelerator.no_sync(trainee))
+            outcome: Outcome = trainee(part.to(accelerator.device))
+            accelerator.backward(outcome.total / len(parts))
+        means.append({name: term.detach().mean() for name, term in outcome.terms.items()})
+    norm = accelerator.clip_grad_norm_(trainee.parameters(), recipe.clip or float("inf"))
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return means, torch.as_tensor(norm)
+
+
+def first_pair(batch: Batch) -> Batch:
+    """The first pair of a batch."""
+    values = {name: getattr(batch, name)[:1] for name in Batch.__dataclass_fields__}
+    return Batch(**values)
+
+
+def all_keys(accelerator: Any, parts: Sequence[Batch]) -> list[str]:
+    """The keys of a step in the global order: part by part, process by process."""
+    own = [list(part.keys) for part in parts]
+    if accelerator.num_processes == 1:
+        return [key for part in own for key in part]
+    from accelerate.utils import gather_object
+
+    by_process = gather_object([own])
+    return [key for part in range(len(own)) for process in by_process for key in process[part]]
