@@ -6,55 +6,24 @@ import csv
 import json
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from bench_pairs import METRICS, drawn_root, maxima, options
 from fusion.bench_run import BenchOptions, run_all
 from fusion.results import BenchResult
-from fusion.score import score, score_fused
+from fusion.score import score
 from pipeline.errors import InputError
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-SIZE = (64, 80)
-METRICS = ("EN", "VIF", "Qabf", "SSIM")
-
-
-def draw(folder: Path, stems: list[str], seed: int, colour: bool) -> None:
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(seed)
-    for stem in stems:
-        small = rng.integers(0, 256, size=(8, 10, 3) if colour else (8, 10), dtype=np.uint8)
-        Image.fromarray(small).resize((SIZE[1], SIZE[0]), Image.Resampling.BICUBIC).save(folder / f"{stem}.png")
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Four drawn test pairs laid out as the data set ``synthetic``."""
-    stems = [f"test-{index}" for index in range(4)]
-    draw(tmp_path / "data" / "synthetic" / "vi", stems, 1, colour=True)
-    draw(tmp_path / "data" / "synthetic" / "ir", stems, 2, colour=False)
-    return tmp_path / "data"
-
-
-def options(root: Path, **changes: object) -> BenchOptions:
-    base = BenchOptions(
-        datasets=("synthetic",), root=root, out=root.parent / "bench", metrics=METRICS, cost=False, device="cpu"
-    )
-    return replace(base, **changes)
-
-
-def maxima(root: Path, folder: Path) -> Path:
-    """A rival's folder: the pixel maximum in grey, made without this project."""
-    folder.mkdir()
-    for path in sorted((root / "synthetic" / "vi").iterdir()):
-        visible = np.asarray(Image.open(path).convert("L"))
-        infrared = np.asarray(Image.open(root / "synthetic" / "ir" / path.name))
-        Image.fromarray(np.maximum(visible, infrared)).save(folder / path.name)
-    return folder
+    return drawn_root(tmp_path)
 
 
 def test_every_score_belongs_to_its_image(root: Path) -> None:
@@ -128,31 +97,6 @@ def test_a_metric_that_is_undefined_is_never_a_number(root: Path) -> None:
     text = (root.parent / "bench" / "bench.json").read_text()
     assert "NaN" not in text
     assert "MS-SSIM is undefined on up to 4 of 4 images" in (root.parent / "bench" / "table.md").read_text()
-
-
-def test_a_network_is_run_once_and_again_when_its_weights_change(root: Path, tmp_path: Path) -> None:
-    import torch
-
-    from fusion.catalog import NETWORKS
-    from fusion.weights import save_weights
-
-    def save(seed: int) -> None:
-        torch.manual_seed(seed)
-        save_weights(tmp_path / "nano", NETWORKS["nano"].build(), "a card")
-
-    save(0)
-    chosen = options(root, methods={"nano": str(tmp_path / "nano")})
-    first = run_all(chosen).datasets[0]
-    made = root.parent / "bench" / "fused" / "synthetic" / "nano" / "test-0.png"
-    before = made.stat().st_mtime_ns
-    again = run_all(chosen).datasets[0]
-    assert made.stat().st_mtime_ns == before
-    assert again.values == first.values
-    save(1)
-    changed = run_all(chosen).datasets[0]
-    assert made.stat().st_mtime_ns != before
-    assert changed.methods["nano"].digest != first.methods["nano"].digest
-    assert Image.open(made).size == (SIZE[1], SIZE[0])
 
 
 def test_json_csv_markdown_and_latex_agree(root: Path) -> None:
@@ -252,58 +196,3 @@ def test_the_yardsticks_of_msrs(data_root: Path, tmp_path: Path) -> None:
     assert dataset.summaries["maximum"]["Target-level"].mean >= dataset.summaries["infrared"]["Target-level"].mean
     page = (tmp_path / "index.html").read_text()
     assert "the plain pixel maximum, which has no weights at all, reaches VIF" in page
-
-
-def test_a_teacher_takes_its_text_from_the_store(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole way from captions to the page, and what happens when pairs have no text."""
-    import torch
-    from typer.testing import CliRunner
-
-    import cli
-    from fusion.catalog import NETWORKS
-    from fusion.weights import save_weights
-
-    monkeypatch.chdir(root.parent)
-    torch.manual_seed(0)
-    network = NETWORKS["teacher-tiny"].build()
-    save_weights(root.parent / "teacher", network, "a card")
-
-    def caption(*more: str) -> None:
-        words = ["--dataset", "synthetic", "--root", str(root), "--captioner", "measured", "--embedder", "hashing"]
-        done = CliRunner().invoke(cli.app, ["caption", *words, *more])
-        assert done.exit_code == 0, (done.output, done.exception)
-
-    caption("--store", "captioned/synthetic")
-    chosen = options(root, methods={"teacher": "teacher"}, metrics=("EN",), stores=Path("captioned"), limit=1)
-    told = run_all(chosen).datasets[0]
-    assert str(told.methods["teacher"].text).startswith("captioned/synthetic, SHA-256 ")
-    assert "text: captioned/synthetic" in (root.parent / "bench" / "index.html").read_text()
-    with pytest.raises(InputError, match="no store nowhere/synthetic.*fusioncli caption --dataset synthetic"):
-        run_all(replace(chosen, stores=Path("nowhere")))
-    caption("--store", "few/synthetic", "--limit", "2")
-    with pytest.raises(InputError, match="teacher: 2 of 4 pairs have no text in few/synthetic: test-2, test-3"):
-        run_all(replace(chosen, stores=Path("few"), limit=None))
-
-
-def test_a_second_run_fuses_and_scores_nothing_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even the baselines, but for the pictures on the page; an interrupted run keeps the scores it has."""
-    calls: list[str] = []
-
-    def count(sources: object, fused: np.ndarray, *rest: object) -> object:
-        calls.append("scored")
-        if interrupt and len(calls) > 7:
-            raise KeyboardInterrupt
-        return score_fused(sources, fused, *rest)
-
-    monkeypatch.setattr("fusion.score_memory.score_fused", count)
-    interrupt = True
-    with pytest.raises(KeyboardInterrupt):
-        run_all(options(root))
-    interrupt = False
-    calls.clear()
-    first = run_all(options(root)).datasets[0]
-    assert len(calls) == len(first.methods) * 4 - 7  # seven were scored before the interruption
-    calls.clear()
-    monkeypatch.setattr("fusion.benchmark.fuse_once", lambda *_: pytest.fail("fused again"))
-    assert run_all(options(root)).datasets[0].values == first.values
-    assert calls == []

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,59 +12,25 @@ import pytest
 from PIL import Image
 
 from chromium import browser_marks, open_chromium
-from command_line import REPOSITORY
+from demo_server import furnish, served, until
 from fusion import Fuser
-from pipeline.synth import draw_pairs
 from test_demo import film
 from test_page_browser import page  # noqa: F401 # a fixture: a real benchmark's page
 
 pytestmark = browser_marks
 
 
-def until(condition: Callable[[], object], seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the page did not get there in time"
-        time.sleep(0.1)
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, page: Path) -> Path:  # noqa: F811
-    """A folder as somebody has it: pairs, a store, a benchmark's page, and files that are wrong."""
     folder = tmp_path_factory.mktemp("demo")
-    draw_pairs(folder / "pairs", 14, 2, height=96, width=128)
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    caption = ["--pairs", "pairs/vi", "pairs/ir", "--store", "stores/mine", "--captioner", "measured"]
-    command = [sys.executable, "-m", "cli", "--quiet", "caption", *caption, "--embedder", "hashing", "--workers", "1"]
-    subprocess.run(command, cwd=folder, env=environment, check=True, timeout=240)
-    (folder / "bench").mkdir()
-    shutil.copy(page, folder / "bench" / "index.html")
-    (folder / "notes.png").write_text("this is no image")
-    (folder / "large.png").write_bytes(bytes(2 * 2**20))
+    furnish(folder, page)
     return folder
 
 
 @pytest.fixture(scope="module")
 def address(place: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    samples = ["--samples", "pairs/vi", "pairs/ir"]
-    command = [sys.executable, "-m", "cli", "demo", "--port", str(port), "--limit", "1", *samples]
-    with (place / "log").open("w") as log:
-        server = subprocess.Popen(command, cwd=place, env=environment, stderr=log)
-
-        def up() -> bool:
-            assert server.poll() is None, (place / "log").read_text()
-            with socket.socket() as attempt:
-                return attempt.connect_ex(("127.0.0.1", port)) == 0
-
-        until(up, 120)
-        yield f"http://localhost:{port}"
-        server.send_signal(signal.SIGINT)
-        server.wait(30)
-    assert "Traceback" not in (place / "log").read_text()
+    with served(place) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

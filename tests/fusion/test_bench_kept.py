@@ -1,0 +1,100 @@
+"""What a benchmark keeps between runs, and the texts it reads from a store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench_pairs import SIZE, drawn_root, options
+from fusion.bench_run import run_all
+from fusion.score import score_fused
+from pipeline.errors import InputError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return drawn_root(tmp_path)
+
+
+def test_a_network_is_run_once_and_again_when_its_weights_change(root: Path, tmp_path: Path) -> None:
+    import torch
+
+    from fusion.catalog import NETWORKS
+    from fusion.weights import save_weights
+
+    def save(seed: int) -> None:
+        torch.manual_seed(seed)
+        save_weights(tmp_path / "nano", NETWORKS["nano"].build(), "a card")
+
+    save(0)
+    chosen = options(root, methods={"nano": str(tmp_path / "nano")})
+    first = run_all(chosen).datasets[0]
+    made = root.parent / "bench" / "fused" / "synthetic" / "nano" / "test-0.png"
+    before = made.stat().st_mtime_ns
+    again = run_all(chosen).datasets[0]
+    assert made.stat().st_mtime_ns == before
+    assert again.values == first.values
+    save(1)
+    changed = run_all(chosen).datasets[0]
+    assert made.stat().st_mtime_ns != before
+    assert changed.methods["nano"].digest != first.methods["nano"].digest
+    assert Image.open(made).size == (SIZE[1], SIZE[0])
+
+
+def test_a_teacher_takes_its_text_from_the_store(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way from captions to the page, and what happens when pairs have no text."""
+    import torch
+    from typer.testing import CliRunner
+
+    import cli
+    from fusion.catalog import NETWORKS
+    from fusion.weights import save_weights
+
+    monkeypatch.chdir(root.parent)
+    torch.manual_seed(0)
+    network = NETWORKS["teacher-tiny"].build()
+    save_weights(root.parent / "teacher", network, "a card")
+
+    def caption(*more: str) -> None:
+        words = ["--dataset", "synthetic", "--root", str(root), "--captioner", "measured", "--embedder", "hashing"]
+        done = CliRunner().invoke(cli.app, ["caption", *words, *more])
+        assert done.exit_code == 0, (done.output, done.exception)
+
+    caption("--store", "captioned/synthetic")
+    chosen = options(root, methods={"teacher": "teacher"}, metrics=("EN",), stores=Path("captioned"), limit=1)
+    told = run_all(chosen).datasets[0]
+    assert str(told.methods["teacher"].text).startswith("captioned/synthetic, SHA-256 ")
+    assert "text: captioned/synthetic" in (root.parent / "bench" / "index.html").read_text()
+    with pytest.raises(InputError, match="no store nowhere/synthetic.*fusioncli caption --dataset synthetic"):
+        run_all(replace(chosen, stores=Path("nowhere")))
+    caption("--store", "few/synthetic", "--limit", "2")
+    with pytest.raises(InputError, match="teacher: 2 of 4 pairs have no text in few/synthetic: test-2, test-3"):
+        run_all(replace(chosen, stores=Path("few"), limit=None))
+
+
+def test_a_second_run_fuses_and_scores_nothing_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even the baselines, but for the pictures on the page; an interrupted run keeps the scores it has."""
+    calls: list[str] = []
+
+    def count(sources: object, fused: np.ndarray, *rest: object) -> object:
+        calls.append("scored")
+        if interrupt and len(calls) > 7:
+            raise KeyboardInterrupt
+        return score_fused(sources, fused, *rest)
+
+    monkeypatch.setattr("fusion.score_memory.score_fused", count)
+    interrupt = True
+    with pytest.raises(KeyboardInterrupt):
+        run_all(options(root))
+    interrupt = False
+    calls.clear()
+    first = run_all(options(root)).datasets[0]
+    assert len(calls) == len(first.methods) * 4 - 7  # seven were scored before the interruption
+    calls.clear()
+    monkeypatch.setattr("fusion.benchmark.fuse_once", lambda *_: pytest.fail("fused again"))
+    assert run_all(options(root)).datasets[0].values == first.values
+    assert calls == []
