@@ -47,9 +47,12 @@ def pair_bytes(row: PlanRow, root: Path) -> tuple[bytes, bytes]:
 
 def planned_bytes(path: Path, sha256: str, size: int) -> bytes:
     """A source file's content. Raises StoreError when it is not the file that was planned."""
-    if not path.is_file():
-        raise StoreError(f"{path}: planned, but no longer there; restore it, or make a new store with --store DIR")
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise StoreError(
+            f"{path}: planned, but no longer there; restore it, or make a new store with --store DIR"
+        ) from error
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise StoreError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from pipeline.errors import ImageError
 
 MAX_PIXELS = 150_000_000  # a 12k x 12k scan passes; a decompression bomb is refused from its header alone
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # no other parser sees a file, whatever its name
+EXIF_CHUNKS = frozenset({b"eXIf", b"iTXt", b"tEXt", b"zTXt"})  # of a PNG: where an orientation may stand
 SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
 
 
@@ -69,6 +73,9 @@ class Picture:
 
 def probe_image(source: Path | bytes, *, name: str | None = None) -> ImageInfo:
     """Read only the header. Raises ImageError naming the file."""
+    found = None if isinstance(source, Path) else _lossless_webp(source)
+    if found:
+        return found
     with _Opened(source, name) as image:
         width, height = image.size
         if _orientation(image, source, name) in (5, 6, 7, 8):
@@ -76,17 +83,51 @@ def probe_image(source: Path | bytes, *, name: str | None = None) -> ImageInfo:
         return ImageInfo(height=height, width=width, mode=image.mode, format=image.format or "")
 
 
+def _lossless_webp(content: bytes) -> ImageInfo | None:
+    """The header of a whole lossless WebP without extensions (RFC 9649); PIL would make a decoder and its canvases."""
+    whole = content[:4] == b"RIFF" and len(content) >= 8 + int.from_bytes(content[4:8], "little") > 32
+    if not whole or content[8:16] != b"WEBPVP8L" or content[20] != 0x2F:
+        return None
+    bits = int.from_bytes(content[21:25], "little")
+    width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if width * height > MAX_PIXELS:
+        return None
+    return ImageInfo(height=height, width=width, mode="RGBA" if bits >> 28 & 1 else "RGB", format="WEBP")
+
+
 def _orientation(image: Image.Image, source: Path | bytes, name: str | None) -> int:
-    """EXIF orientation, 1 to 8. PIL decodes a whole PNG to look behind its pixels; the chunk's name tells that sooner."""
+    """EXIF orientation, 1 to 8. PIL decodes a whole PNG to look behind its pixels; the names of the chunks tell that sooner."""
+    if image.format == "TIFF":
+        return 1  # PIL has turned the size already
     if image.format == "PNG" and "exif" not in image.info:
         content = source.read_bytes() if isinstance(source, Path) else source
-        if not any(chunk in content for chunk in (b"eXIf", b"iTXt", b"Raw profile")):
+        if not EXIF_CHUNKS.intersection(_png_chunks(content)):
             return 1
     try:
         return int(image.getexif().get(0x0112, 1))
     except (OSError, SyntaxError, ValueError, TypeError) as error:
         label = name or (str(source) if isinstance(source, Path) else "image")
         raise ImageError(f"{label}: the image is damaged or cut short ({error})") from error
+
+
+def _png_chunks(content: bytes) -> Iterator[bytes]:
+    place = 8  # behind the signature
+    while place + 8 <= len(content):
+        size, name = struct.unpack_from(">I4s", content, place)
+        yield name
+        place += size + 12
+
+
+def file_content(path: Path) -> bytes:
+    """A file's bytes. Raises ImageError naming it."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise ImageError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise ImageError(f"{path}: a folder where an image file was expected") from error
+    except PermissionError as error:
+        raise ImageError(f"{path}: no permission to read it") from error
 
 
 def read_image(source: Path | bytes, *, name: str | None = None) -> Picture:
@@ -127,7 +168,8 @@ class _Opened:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                self.image = Image.open(self.source if isinstance(self.source, Path) else io.BytesIO(self.source))
+                file = self.source if isinstance(self.source, Path) else io.BytesIO(self.source)
+                self.image = Image.open(file, formats=FORMATS)
         except UnidentifiedImageError as error:
             raise ImageError(f"{self.label}: not an image this program can read") from error
         except Image.DecompressionBombError as error:

@@ -132,9 +132,13 @@ def evenly_spaced(total: int, count: int) -> list[int]:
     return [index * total // count for index in range(count)]
 
 
-def pair_size(pair: Pair) -> tuple[int, int]:
-    """Height and width from the headers alone. Raises ImageError, or PairingError when they differ."""
-    first, second = probe_image(pair.first), probe_image(pair.second)
+def pair_size(pair: Pair, contents: tuple[bytes, bytes] | None = None) -> tuple[int, int]:
+    """Height and width from the headers alone; ``contents``: both files, where they were read already.
+
+    Raises ImageError, or PairingError when they differ.
+    """
+    one, other = contents or (pair.first, pair.second)
+    first, second = probe_image(one, name=str(pair.first)), probe_image(other, name=str(pair.second))
     sizes = (first.height, first.width), (second.height, second.width)
     _check_sizes(pair, *sizes)
     return sizes[0]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PairingError, StoreError
+from pipeline.images import file_content
 from pipeline.pairs import Pair, pair_size
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ def planned_rows(pairs: Sequence[Pair], root: Path, shard_size: int) -> Iterator
 
     def row(position: int) -> PlanRow:
         pair = pairs[position]
-        height, width = pair_size(pair)
-        first, second = pair.first.read_bytes(), pair.second.read_bytes()
+        first, second = file_content(pair.first), file_content(pair.second)
+        height, width = pair_size(pair, (first, second))
         hashes = hashlib.sha256(first).hexdigest(), hashlib.sha256(second).hexdigest()
         return PlanRow(
             key=pair.key,

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -55,9 +55,9 @@ class HashingEmbedder:
         """(N, width) float32 of unit length. A text without any word is all on the first axis, not a zero vector."""
         vectors = np.zeros((len(texts), self.width), dtype=np.float64)
         for row, text in enumerate(texts):
-            for feature, count in Counter(_features(text)).items():
-                bits = _bits(feature)
-                vectors[row, (bits >> 1) % self.width] += (1 if bits & 1 else -1) * count**0.5
+            counts = Counter(_features(text))
+            values = [(1 if bits & 1 else -1) * count**0.5 for bits, count in counts.items()]
+            vectors[row] = np.bincount([(bits >> 1) % self.width for bits in counts], values, self.width)
             if not vectors[row].any():
                 vectors[row, 0] = 1.0
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -70,18 +70,17 @@ def _bits(feature: str) -> int:
 
 
 @lru_cache(maxsize=5_000)
-def _characters(word: str) -> tuple[str, ...]:
+def _characters(word: str) -> tuple[int, ...]:
     padded = f"<{word}>"
-    return tuple(f"c {padded[i : i + n]}" for n in NGRAMS for i in range(len(padded) - n + 1))
+    return tuple(_bits(f"c {padded[i : i + n]}") for n in NGRAMS for i in range(len(padded) - n + 1))
 
 
 def _words(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
 
 
-def _features(text: str) -> Iterator[str]:
+def _features(text: str) -> Iterator[int]:
     words = _words(text)
-    yield from (f"w {word}" for word in words)
-    yield from (f"p {first} {second}" for first, second in pairwise(words))
-    for word in words:
-        yield from _characters(word)
+    yield from (_bits(f"w {word}") for word in words)
+    yield from (_bits(f"p {first} {second}") for first, second in pairwise(words))
+    yield from chain.from_iterable(map(_characters, words))

@@ -1,0 +1,71 @@
+"""What a header says, without decoding: the short ways give what PIL gives."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from pipeline.errors import ImageError
+from pipeline.images import probe_image, read_image
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def noise(height: int, width: int, mode: str) -> Image.Image:
+    channels = len(mode)
+    pixels = np.random.default_rng(height).integers(0, 256, (height, width, channels), dtype=np.uint8)
+    return Image.fromarray(pixels if channels > 1 else pixels[..., 0])
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+@pytest.mark.parametrize("size", [(1, 1), (8, 300), (301, 9)])
+@pytest.mark.parametrize(("kind", "options"), [("WEBP", {"lossless": True}), ("WEBP", {"quality": 40}), ("PNG", {})])
+def test_the_header_gives_what_pil_gives(
+    mode: str, size: tuple[int, int], kind: str, options: dict[str, object]
+) -> None:
+    content = encoded(noise(*size, mode), kind, **options)
+    with Image.open(io.BytesIO(content)) as image:
+        expected = (image.height, image.width, image.mode, image.format)
+    found = probe_image(content)
+    assert (found.height, found.width, found.mode, found.format) == expected
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG", "TIFF"])
+def test_an_image_that_lies_on_its_side_is_set_up(kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded(noise(20, 33, "RGB"), kind, exif=exif)
+    assert (probe_image(content).height, probe_image(content).width) == (33, 20) == read_image(content).size
+
+
+def test_an_orientation_in_a_text_chunk_of_a_png_is_seen(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    raw = exif.tobytes()
+    notes = PngInfo()
+    notes.add_text("Raw profile type exif", f"\nexif\n{len(raw):8}\n{raw.hex()}\n", zip=True)
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(noise(20, 33, "RGB"), "PNG", pnginfo=notes))
+    for source in (path, path.read_bytes()):
+        assert (probe_image(source).height, probe_image(source).width) == (33, 20)
+
+
+def test_a_lossless_webp_that_is_cut_short_is_no_image() -> None:
+    content = encoded(noise(64, 64, "RGB"), "WEBP", lossless=True)
+    for length in (20, 24, 32, len(content) - 1):
+        with pytest.raises(ImageError, match="a.webp"):
+            probe_image(content[:length], name="a.webp")
+
+
+def test_a_format_that_is_not_offered_is_refused_whatever_the_name() -> None:
+    with pytest.raises(ImageError, match="not an image this program can read"):
+        read_image(encoded(noise(9, 9, "L"), "PPM"), name="a.png")
