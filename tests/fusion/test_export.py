@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fusion.blocks import Block
 from fusion.catalog import NETWORKS
 from fusion.export import TOLERANCE, WRITERS, export_network
 from fusion.graph import FusionGraph, reflected
@@ -77,8 +78,26 @@ def test_the_attention_student_is_exported_at_any_size(tmp_path: Path, to: str) 
     save_weights(tmp_path / "w", NETWORKS["student-tiny"].build(), "# drawn\n")
     compared = export_network(tmp_path / "w", to, tmp_path / "out")
     assert max(one.difference for one in compared) <= 1e-4
+    for count in (1, 3):  # it was traced with two
+        pair = np.random.default_rng(count).random((count, 24, 40, 3)), np.random.default_rng(9).random((count, 24, 40))
+        answers = [
+            Fuser.from_pretrained(tmp_path / path, engine=engine)(*pair)
+            for path, engine in (("out", to), ("w", "torch"))
+        ]
+        assert np.abs(answers[0] - answers[1]).max() <= 1e-4
     with pytest.raises(InputError, match="use --engine torch"):
         Fuser.from_pretrained(tmp_path / "out", engine=to, tile=192)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+def test_a_traced_attention_takes_any_batch() -> None:
+    """Traced on two pairs as exports are; a length read while tracing would be a constant."""
+    torch.manual_seed(0)
+    block = Block(8, 1, 1.0).eval().requires_grad_(False)
+    traced = torch.jit.trace(block, torch.randn(2, 8, 16, 16), check_trace=False)
+    for shape in ((1, 8, 16, 16), (3, 8, 24, 16)):
+        features = torch.randn(shape)
+        torch.testing.assert_close(traced(features), block(features), atol=1e-5, rtol=1e-5)
 
 
 def test_the_graph_clamps_its_range(weights: Path) -> None:
