@@ -1,6 +1,7 @@
 """How fast is stage one? `make bench-caption` runs this: captioning against merely decoding, and memory against size.
 
-Ratios within one run are what counts; the absolute figures belong to the machine.
+Ratios within one run are what counts; the absolute figures belong to the machine. Shards have 46 pairs: eight of them for the
+361 MSRS pairs, four for each of two processes (184 and 177 pairs).
 
 Freed memory is kept for the next call, as in `fusioncli` (`pipeline.allocator`).
 """
@@ -8,6 +9,7 @@ Freed memory is kept for the next call, as in `fusioncli` (`pipeline.allocator`)
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import resource
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -30,6 +33,23 @@ from pipeline.manifest import load_manifest
 from pipeline.pairs import Pair, find_pairs
 from pipeline.sources import Source
 
+SHARD_SIZE = 46
+
+
+def caption(
+    store: Path, source: Source, *, workers: int, limit: int | None = None, shard_size: int = SHARD_SIZE
+) -> None:
+    """The whole of stage one without a model."""
+    options = CaptionOptions(
+        store=str(store),
+        captioner="measured",
+        embedder="hashing",
+        workers=workers,
+        limit=limit,
+        shard_size=shard_size,
+    )
+    caption_pairs(options, source)
+
 
 def decode(paths: list[tuple[Path, Path]]) -> int:
     """Decode pairs and forget them."""
@@ -39,7 +59,7 @@ def decode(paths: list[tuple[Path, Path]]) -> int:
     return len(paths)
 
 
-def bare_rate(pairs: list[Pair], workers: int) -> float:
+def bare_rate(pairs: Sequence[Pair], workers: int) -> float:
     """Pairs a second with one process per core that only decodes."""
     paths = [(pair.first, pair.second) for pair in pairs]
     with ProcessPoolExecutor(workers) as pool:
@@ -51,14 +71,12 @@ def bare_rate(pairs: list[Pair], workers: int) -> float:
 
 def caption_rate(source: Source, workers: int, folder: Path) -> float:
     """Pairs a second of the whole work: decode, measure, embed, pack, commit; starting the processes is left out."""
-    options = {"captioner": "measured", "embedder": "hashing", "workers": workers, "shard_size": 16}
     start = time.monotonic()
-    caption_pairs(CaptionOptions(store=str(folder / "first"), limit=workers * 16, **options), source)  # type: ignore[arg-type]
+    caption(folder / "first", source, workers=workers, limit=workers, shard_size=1)
     starting = time.monotonic() - start
     start = time.monotonic()
-    caption_pairs(CaptionOptions(store=str(folder / "all"), **options), source)  # type: ignore[arg-type]
-    whole = time.monotonic() - start
-    return (len(source.pairs) - workers * 16) / (whole - starting)
+    caption(folder / "all", source, workers=workers)
+    return (len(source.pairs) - workers) / (time.monotonic() - start - starting)
 
 
 def cpu_ratio(source: Source, folder: Path, rounds: int = 3) -> dict[str, float]:
@@ -66,14 +84,13 @@ def cpu_ratio(source: Source, folder: Path, rounds: int = 3) -> dict[str, float]
 
     Other work on the machine stretches the wall clock of both sides unevenly, CPU time much less.
     """
-    options = {"captioner": "measured", "embedder": "hashing", "workers": 1, "shard_size": 16}
     paths = [(pair.first, pair.second) for pair in source.pairs]
     times: list[tuple[float, float]] = []
     for number in range(-1, rounds):  # the first round loads the modules
         start = time.process_time()
         decode(paths)
         middle = time.process_time()
-        caption_pairs(CaptionOptions(store=str(folder / f"round{number}"), **options), source)  # type: ignore[arg-type]
+        caption(folder / f"round{number}", source, workers=1)
         times.append((middle - start, time.process_time() - middle))
     bare, whole = (1e3 * statistics.median(side) / len(paths) for side in zip(*times[1:], strict=True))
     ratio = statistics.median(one / two for one, two in times[1:])
@@ -86,13 +103,14 @@ def cpu_ratio(source: Source, folder: Path, rounds: int = 3) -> dict[str, float]
 
 def peak_memory(count: int, folder: Path) -> float:
     """Peak resident MiB of a process that captions ``count`` tiny pairs."""
+    head = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(head, "BMP")  # 54 bytes before the pixels; PIL would take minutes for all of them
+    rng = np.random.default_rng(0)
     for name in ("vi", "ir"):
         (folder / name).mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for number in range(count):
-        pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / "vi" / f"{number:06d}.bmp")
-        Image.fromarray(pixels).save(folder / "ir" / f"{number:06d}.bmp")
+        for number in range(count):
+            grey = rng.integers(0, 256, 64, dtype=np.uint8).repeat(3)
+            (folder / name / f"{number:06d}.bmp").write_bytes(head.getvalue()[:54] + grey.tobytes())
     command = [sys.executable, "-m", "cli", "--quiet", "caption", "--pairs", folder / "vi", folder / "ir"]
     command += ["--captioner", "measured", "--embedder", "hashing", "--workers", "1", "--store", folder / "store"]
     process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL)
@@ -118,6 +136,9 @@ def main() -> None:
     size = sum(path.stat().st_size for pair in pairs for path in (pair.first, pair.second)) / 2**20
     rates: list[float] = []
     answer: dict[str, object] = {"pairs": len(pairs), "MiB": round(size, 1)}
+    for count in arguments.memory:  # first: Linux starts a child's peak at what its parent has
+        with tempfile.TemporaryDirectory() as folder:
+            answer[f"peak MiB for {count} tiny pairs"] = round(peak_memory(count, Path(folder) / "tiny"), 1)
     with tempfile.TemporaryDirectory() as folder:
         answer["CPU time, 1 process"] = cpu_ratio(source, Path(folder))
     for workers in () if arguments.cpu_only else (1, 2):
@@ -133,9 +154,6 @@ def main() -> None:
         rates.append(rate)
     if len(rates) == 2:
         answer["scaling from 1 to 2 processes"] = round(rates[1] / rates[0], 2)
-    for count in arguments.memory:
-        with tempfile.TemporaryDirectory() as folder:
-            answer[f"peak MiB for {count} tiny pairs"] = round(peak_memory(count, Path(folder) / "tiny"), 1)
     answer["peak MiB of this process"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
     print(json.dumps(answer, indent=2))
 

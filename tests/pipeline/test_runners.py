@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 import pipeline.decoding
+import pipeline.job
 from pipeline.captioners.base import CaptionRequest
 from pipeline.captioners.scripted import ScriptedCaptioner
 from pipeline.events import Caption
@@ -102,3 +104,36 @@ def test_the_next_shard_is_decoded_while_this_one_is_captioned(
     assert len(names) >= 8
     assert max(Counter(names).values()) == 1, "what was decoded ahead is used, not decoded again"
     assert job.store.finished("again") == [0, 1]
+
+
+def test_a_commit_that_fails_is_said_and_gives_its_claim_back(
+    tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It happens in another thread, while the next shard is decoded; that next one is not committed either."""
+    folders = draw_pairs(4)
+    caption(tmp_path / "s", folders, shard_size=2)
+    spec = JobSpec(
+        store=str(tmp_path / "s"), prior="again", root=None, task="ivf", captioner="scripted", embedder="hashing"
+    )
+    job = Job(spec)
+
+    def full(*_: object) -> bytes:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(pipeline.job, "make_marker", full)
+            assert job.finish(0)
+            with pytest.raises(OSError, match="No space"):
+                job.finish(1)
+        assert job.store.finished("again") == []
+        assert list((tmp_path / "s/logs/claims").iterdir()) == []
+        assert job.finish(0)
+        assert job.finish(1)
+        job.settle()
+        assert job.store.finished("again") == [0, 1]
+    finally:
+        job.close()
+    caption(tmp_path / "s", folders, prior="calm")
+    rows = [(tmp_path / "s/priors" / name / "shard-000000.parquet").read_bytes() for name in ("again", "calm")]
+    assert rows[0] == rows[1]
