@@ -26,12 +26,11 @@ import numpy as np
 from PIL import Image
 
 from pipeline.allocator import keep_freed_memory
-from pipeline.captioning import CaptionOptions, caption_pairs
+from pipeline.captioning import CaptionOptions, Source, caption_pairs
 from pipeline.console import set_quiet
 from pipeline.images import read_image
 from pipeline.manifest import load_manifest
 from pipeline.pairs import Pair, find_pairs
-from pipeline.sources import Source
 
 SHARD_SIZE = 46
 
