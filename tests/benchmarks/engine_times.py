@@ -28,6 +28,7 @@ from fusion.export import FILES, export_network
 from fusion.quantisation import export_int8
 from fusion.tiling import run
 from fusion.weights import load_weights, save_weights, shipped_names
+from pipeline.allocator import keep_freed_memory
 from pipeline.console import note
 from pipeline.errors import FusionError
 
@@ -159,6 +160,7 @@ def time_block(call: Callable[[], object], block: Block) -> Times:
 
 def main() -> None:
     """One block, for the process that asked."""
+    keep_freed_memory()
     engine, path, height, width, threads, runs, warm_up, seconds = sys.argv[1:]
     size = int(height), int(width)
     block = Block(size=size, threads=int(threads), runs=int(runs), warm_up=int(warm_up), seconds=float(seconds))
