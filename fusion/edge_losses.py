@@ -39,6 +39,7 @@ class EdgeWeights:
     departure: float = 0.0
     spurious: float = 0.0
     roughness: float = 0.0
+    checker: float = 0.0
 
 
 def edge_loss(
@@ -119,6 +120,16 @@ def roughness_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor)
     return _mean(across) + _mean(down)
 
 
+def checker_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
+    """Squares in turn dark and bright, |F₀₀ − F₀₁ − F₁₀ + F₁₁| beyond that of both sources: no Sobel sees them."""
+    first, second, result = (_corner(plane).abs() for plane in (luma, infrared, fused))
+    return _mean(functional.relu(result - torch.maximum(first, second)))
+
+
+def _corner(plane: Tensor) -> Tensor:
+    return plane[..., :-1, :-1] - plane[..., :-1, 1:] - plane[..., 1:, :-1] + plane[..., 1:, 1:]
+
+
 TERMS = {
     "intensity": intensity_term,
     "gradient": gradient_term,
@@ -128,6 +139,7 @@ TERMS = {
     "departure": departure_term,
     "spurious": spurious_term,
     "roughness": roughness_term,
+    "checker": checker_term,
 }
 
 

@@ -9,7 +9,8 @@ both; CPU time counts what a busy machine's clock does not. A training line is o
 crops of 128 x 128, the paper's batch. Peak memory comes from a fresh process each (resident set, less what the
 libraries take before the first pair). Every call is warmed up on a small pair first, not at its own size.
 
-Freed memory is kept for the next call, as in `fusioncli` (`pipeline.allocator`).
+Freed memory is kept for the next call, as in `fusioncli` (`pipeline.allocator`), by both versions; ``--plain`` leaves that out,
+by which the straightforward version loses most.
 """
 
 from __future__ import annotations
@@ -186,7 +187,6 @@ def processor() -> str:
 
 
 def main() -> None:
-    keep_freed_memory()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", action="append", help="one of `fusioncli nets`; may be repeated")
     parser.add_argument("--size", action="append", type=parse_size, help="HEIGHTxWIDTH; may be repeated")
@@ -195,9 +195,12 @@ def main() -> None:
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--no-train", action="store_true", help="no training steps")
     parser.add_argument("--no-engines", action="store_true", help="PyTorch alone")
+    parser.add_argument("--plain", action="store_true", help="leave the allocator as it is: freed memory goes back")
     parser.add_argument("--json", help="write the table as JSON to this file (- is standard output)")
     parser.add_argument("--peak", nargs=6, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if not options.plain:
+        keep_freed_memory()
     torch.set_num_threads(options.threads)
     if options.peak:
         name, version, height, width, train, dtype = options.peak
