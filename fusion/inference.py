@@ -68,6 +68,7 @@ class Fuser(HubWeights):
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network: Callable[[Tensor, Tensor, Tensor | None], Tensor] = weights.network.to(self.device).eval()
         self.tile = tile
+        self.clamps = False  # whether what the network gives lies in 0..1 already
         self.text_width: int | None = getattr(getattr(self.network, "config", None), "text_width", None)
 
     @classmethod
@@ -92,6 +93,7 @@ class Fuser(HubWeights):
         fuser.weights = None
         fuser.network, fuser.identity = open_export(name, engine, tiled=tile is not None)
         fuser.device, fuser.tile, fuser.text_width = torch.device("cpu"), tile, None
+        fuser.clamps = tile is None
         return fuser
 
     def __call__(self, visible: Any, infrared: Any, text: Tensor | None = None) -> Any:
@@ -124,7 +126,7 @@ class Fuser(HubWeights):
             text = torch.zeros(len(visible), self.text_width)
         condition = text.to(self.device) if text is not None and self.text_width else None
         fused = run(self.network, visible.to(self.device), infrared.to(self.device), condition, self.tile)
-        return fused.clamp(0, 1).to(visible.device)
+        return (fused if self.clamps else fused.clamp(0, 1)).to(visible.device)
 
     def fuse_pictures(self, visible: Picture, infrared: Picture, text: Tensor | None = None) -> NDArray[np.float32]:
         """Two decoded images to (H, W, 3) float32 in 0..1. Raises PairingError when their sizes differ."""
@@ -238,10 +240,10 @@ def save_fused(
 
 def _planes(array: NDArray[Any]) -> Tensor:
     """(N, H, W, C) uint8, uint16 or floats in 0..1 as (N, C, H, W) float32 in 0..1. Raises InputError for others."""
-    if array.dtype == np.uint8:
-        own = array if array.flags.writeable else array.copy()  # torch warns of memory that it must not write
-        planes = torch.from_numpy(np.ascontiguousarray(own)).permute(0, 3, 1, 2)
-        return planes.to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    if array.dtype == np.uint8:  # in NumPy: PyTorch's threads would go on spinning beside another engine's
+        planes = np.stack([array[..., channel] for channel in range(array.shape[3])], axis=1).astype(np.float32)
+        planes /= np.float32(255)
+        return torch.from_numpy(planes)
     return torch.from_numpy(_unit(array)).permute(0, 3, 1, 2).contiguous()
 
 
@@ -258,7 +260,9 @@ def _unit(array: NDArray[Any]) -> NDArray[np.float32]:
 def _like(fused: Tensor, kind: np.dtype[Any]) -> NDArray[Any]:
     """(N, C, H, W) in 0..1 as (N, H, W, C) of a dtype."""
     if kind == np.uint8:
-        eight: NDArray[Any] = (fused * 255).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+        levels = fused.numpy() * np.float32(255)
+        np.rint(levels, out=levels)
+        eight: NDArray[Any] = np.stack([plane.astype(np.uint8) for plane in np.moveaxis(levels, 1, 0)], axis=-1)
         return eight
     array: NDArray[Any] = fused.permute(0, 2, 3, 1).numpy()
     if kind == np.uint16:
