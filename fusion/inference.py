@@ -68,7 +68,6 @@ class Fuser(HubWeights):
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network: Callable[[Tensor, Tensor, Tensor | None], Tensor] = weights.network.to(self.device).eval()
         self.tile = tile
-        self.clamps = False  # whether what the network gives lies in 0..1 already
         self.text_width: int | None = getattr(getattr(self.network, "config", None), "text_width", None)
 
     @classmethod
@@ -93,7 +92,6 @@ class Fuser(HubWeights):
         fuser.weights = None
         fuser.network, fuser.identity = open_export(name, engine, tiled=tile is not None)
         fuser.device, fuser.tile, fuser.text_width = torch.device("cpu"), tile, None
-        fuser.clamps = tile is None
         return fuser
 
     def __call__(self, visible: Any, infrared: Any, text: Tensor | None = None) -> Any:
@@ -126,7 +124,9 @@ class Fuser(HubWeights):
             text = torch.zeros(len(visible), self.text_width)
         condition = text.to(self.device) if text is not None and self.text_width else None
         fused = run(self.network, visible.to(self.device), infrared.to(self.device), condition, self.tile)
-        return (fused if self.clamps else fused.clamp(0, 1)).to(visible.device)
+        if self.weights is not None or self.tile is not None:  # an exported file clamps by itself, blended tiles do not
+            fused = fused.clamp(0, 1)
+        return fused.to(visible.device)
 
     def fuse_pictures(self, visible: Picture, infrared: Picture, text: Tensor | None = None) -> NDArray[np.float32]:
         """Two decoded images to (H, W, 3) float32 in 0..1. Raises PairingError when their sizes differ."""

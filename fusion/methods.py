@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fusion.baselines import BASELINES, Baseline
-from fusion.results import Cost, Kind, MethodCard, spoken
+from fusion.results import SOURCES, Cost, Kind, MethodCard, spoken
 from pipeline.errors import InputError
 from pipeline.images import Picture
 from pipeline.pairs import Pair, shown
 
 Pixels = NDArray[np.uint8]
-SOURCES = ("visible", "infrared")  # the baselines that leave the first and the second image untouched
 COSTLY = 100.0  # GFLOP a pair; above it one timed run must do on a CPU
 
 
@@ -73,7 +72,7 @@ class BaselineMethod:
     """A method of ``fusion.baselines``; a source left untouched is named by its modality."""
 
     baseline: Baseline
-    modalities: tuple[str, str] = ("visible", "infrared")
+    modalities: tuple[str, str] = SOURCES
 
     @property
     def card(self) -> MethodCard:

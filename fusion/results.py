@@ -48,6 +48,7 @@ class MethodCard:
         return self.kind != "source"
 
 
+SOURCES = ("visible", "infrared")  # the baselines that leave the first and the second image untouched
 ABBREVIATIONS = ("ct", "mri", "pet", "spect")
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from fusion.baselines import box_mean, luma
 from fusion.methods import Pixels, as_batch
 from fusion.report.words import headlines
-from fusion.results import DatasetResult
+from fusion.results import SOURCES, DatasetResult
 
 QUALITIES = ((640, 84), (560, 76), (448, 68), (320, 58))  # longest side, WebP quality: the first that fits is taken
 BUDGET = 14_000_000  # bytes of pictures in one page; a phone still opens it
@@ -139,7 +139,7 @@ def encode(
     for shot in shots:
         visible, infrared = shot.pictures["visible"], shot.pictures["infrared"]
         height, width = visible.shape[:2]
-        fused = {name: picture for name, picture in shot.pictures.items() if name not in ("visible", "infrared")}
+        fused = {name: picture for name, picture in shot.pictures.items() if name not in SOURCES}
         crops = shot.crops or busiest_crops(list(fused.values()))
         encoded.append(
             {

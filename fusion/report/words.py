@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fusion.results import DatasetResult, spoken
+from fusion.results import SOURCES, DatasetResult, spoken
 from fusion.significance import Comparison
 from fusion.tables import gaps, number
 
@@ -66,7 +66,7 @@ def p_text(p: float) -> str:
 
 def _untouched(result: DatasetResult) -> str:
     beaten = []
-    for name in ("visible", "infrared"):
+    for place, name in enumerate(SOURCES):
         for metric in headlines(result):
             if name not in result.methods or metric in FLATTERED:
                 continue
@@ -77,7 +77,6 @@ def _untouched(result: DatasetResult) -> str:
             reached = result.summaries[best[0]][metric].mean
             sign = -1 if result.better[metric] == "lower" else 1
             if reached is not None and sign * (alone - reached) > 0:
-                place = {"visible": 0, "infrared": 1}[name]
                 beaten.append(
                     f"the {spoken(result.modalities[place])} image alone has a better {metric} than any fusion here"
                 )
