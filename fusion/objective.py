@@ -20,6 +20,7 @@ from pipeline.errors import ManifestError
 
 EDGE_PREFIX = "edge."
 RANGE_TERM = "edge.range"
+ROUGHNESS_TERM = "edge.roughness"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +46,8 @@ class Objective(nn.Module):
         self.network = network
         self.factors = dict(factors)
         self.distillation = distillation
-        if any(name.startswith(EDGE_PREFIX) for name in factors) and not isinstance(network, EdgeNetwork):
-            raise ManifestError("loss terms edge.* need a network with a blend weight: network edge or nano")
+        if ROUGHNESS_TERM in factors and not isinstance(network, EdgeNetwork):
+            raise ManifestError(f"the loss term '{ROUGHNESS_TERM}' needs a network with a blend weight: edge or nano")
         if "features" in factors and not isinstance(network, FusionNetwork):
             raise ManifestError("the loss term 'features' needs a network with decoder taps; set loss.features=0")
 
@@ -64,8 +65,8 @@ class Objective(nn.Module):
         with torch.autocast(fused.device.type, enabled=False):  # differences of nearly equal images need fp32
             fused = fused.float()
             terms = self._fusion_terms(batch, fused)
-            if blend is not None:
-                terms.update(self._edge_terms(batch, fused, blend.float()))
+            if any(name.startswith(EDGE_PREFIX) for name in self.factors):
+                terms.update(self._edge_terms(batch, fused, blend))
         if self.distillation is not None:
             terms.update(self.distillation(batch, fused, taps, self.factors))
         return Outcome(fused=fused, terms=terms)
@@ -77,9 +78,10 @@ class Objective(nn.Module):
         loss = fusion_loss(batch.target_visible, batch.target_infrared, fused, batch.weights)
         return {name: self.factors[name] * loss.terms[name] for name in wanted}
 
-    def _edge_terms(self, batch: Batch, fused: Tensor, blend: Tensor) -> dict[str, Tensor]:
+    def _edge_terms(self, batch: Batch, fused: Tensor, blend: Tensor | None) -> dict[str, Tensor]:
         """The terms of ``edge_losses`` on the luma of the image as it will be saved; ``range`` is what clamping hides."""
         clamped = luma(fused.clamp(0, 1))
+        blend = torch.zeros_like(clamped) if blend is None else blend.float()  # only roughness reads it
         planes = luma(batch.target_visible), batch.target_infrared, clamped
         terms = {}
         for name, factor in self.factors.items():

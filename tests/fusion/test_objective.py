@@ -107,8 +107,8 @@ def test_gradient_shares_add_up_and_follow_the_factors(store: Path) -> None:
 
 def test_terms_that_a_network_cannot_have_are_refused() -> None:
     student = FusionNetwork(NetworkConfig(width=8, expansion=1.0, refinement=0, text_width=None))
-    with pytest.raises(ManifestError, match="network edge or nano"):
-        Objective(student, {"edge.qabf": 1.0})
+    with pytest.raises(ManifestError, match="blend weight: edge or nano"):
+        Objective(student, {"edge.roughness": 1.0})
     with pytest.raises(ManifestError, match="set loss.features=0"):
         Objective(NETWORKS["nano"].build(), {"features": 1.0})
 
