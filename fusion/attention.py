@@ -130,15 +130,23 @@ class SpatialAttention(nn.Module):
 
     def rows(self, x: Tensor, norm: nn.Module | None = None, out: Tensor | None = None) -> Tensor:
         """(N, H, W, C) to the same; with ``norm``, ``x + attention(norm(x))``. ``out`` may take the result."""
+        weight = self._weight_by_head()
 
         def one(band: Band) -> Tensor:
             part = x[:, band.read] if norm is None else norm(x[:, band.read])
-            qkv = pointwise(part, self.to_qkv.weight, "qkv")
-            attended = attend_windows(qkv, self.relative_height, self.relative_width, self.heads, band.inner)
+            above, below = MARGIN - (band.start - band.first), MARGIN - (band.last - band.stop)
+            surrounded = functional.pad(part, (0, 0, MARGIN, MARGIN, above, below))
+            qkv = pointwise(surrounded, weight, "qkv")
+            attended = attend_windows(qkv, self.relative_height, self.relative_width, self.heads)
             result = pointwise(attended, self.out.weight)
             return result if norm is None else result.add_(x[:, band.own])
 
         return by_bands(x, 3 * self.heads * self.head_width, MARGIN, one, out)
+
+    def _weight_by_head(self) -> Tensor:
+        """The weight that gives q of every head, then k and v head by head: a window's k and v then lie side by side."""
+        queries, *keys_values = self.to_qkv.weight.view(3, self.heads, self.head_width, -1)
+        return torch.cat([queries.flatten(0, 1), torch.cat(keys_values, dim=1).flatten(0, 1)])
 
 
 def pointwise(x: Tensor, weight: Tensor, name: str = "") -> Tensor:

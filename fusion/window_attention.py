@@ -22,50 +22,50 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fusion.windows import KEYS, MARGIN, OFFSETS, POSITIONS, QUERIES, REACH, WINDOW, attend_at_once
+from fusion.windows import KEYS, MARGIN, OFFSETS, POSITIONS, QUERIES, REACH, WINDOW, attend_at_once, inside
 from fusion.workspace import buffer
 
 MATRICES = 64  # windows × heads per step: about 2.4 MB of logits
 KEPT_BYTES = 160 << 20  # of one layer's attention, for the backward pass: four crops of 128 x 128 with four heads
 
 
-def attend_windows(
-    qkv: Tensor, relative_height: Tensor, relative_width: Tensor, heads: int, rows: slice | None = None
-) -> Tensor:
-    """Attention of ``rows`` (all by default; they start and stop on the window grid) to everything around them.
+def attend_windows(qkv: Tensor, relative_height: Tensor, relative_width: Tensor, heads: int) -> Tensor:
+    """Attention of H × W pixels to everything around them.
 
-    ``qkv`` (N, H, W, 3·heads·e) holds q, k, v side by side. The tables (23, e) hold a vector for every offset of the
-    key's pixel from the query's, −11 to 11. Returns (N, rows, W, heads·e).
+    ``qkv`` (N, H + 4, W + 4, 3·heads·e) holds q of every head, then k and v head by head, of these pixels and of MARGIN
+    more on every side (zeros outside the image, where q does not count). The tables (23, e) hold a vector for every
+    offset of the key's pixel from the query's, −11 to 11. Returns (N, H, W, heads·e).
     """
-    rows = rows or slice(0, qkv.shape[1])
     used = slice(MARGIN, MARGIN + OFFSETS)  # offsets −9 to 9 of −11 to 11
     tables = torch.cat([relative_height[used], relative_width[used]]).to(qkv.dtype)
     if qkv.device.type != "cpu" or torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
-        return attend_at_once(qkv, tables, heads, rows)
+        return attend_at_once(qkv, tables, heads)
     if torch.is_grad_enabled() and (qkv.requires_grad or tables.requires_grad):
         attended: Tensor = _WindowAttention.apply(qkv, tables, heads)  # type: ignore[no-untyped-call]
-        return attended[:, rows]
-    return _forward(qkv, tables, heads, rows)
+        return attended
+    return _forward(qkv, tables, heads)
 
 
 class _Steps:
     """Views of the maps by window, the order in which they are worked through, and the buffers for one step."""
 
-    def __init__(self, queries: Tensor, keys_values: Tensor, heads: int) -> None:
-        batch, height, width, inner = queries.shape
+    def __init__(self, qkv: Tensor, heads: int) -> None:
+        batch, height, width, channels = qkv.shape
         self.heads = heads
-        self.width = inner // heads
+        self.width = channels // 3 // heads
         self.scale = self.width**-0.5
-        self.like = queries
+        self.like = qkv
         self.counts = (batch, height // WINDOW, width // WINDOW)
-        self.queries = self.by_window(queries)
-        split = keys_values.view(*keys_values.shape[:3], heads, 2 * self.width)
-        # (N, rows, columns, heads, 2c, 12, 12) → (N, rows, columns, heads, 12, 12, 2c)
-        self.keys_values = split.unfold(1, REACH, WINDOW).unfold(2, REACH, WINDOW).permute(0, 1, 2, 3, 5, 6, 4)
+        self.queries, self.keys_values = self.by_window(inside(qkv)), self.overlapping(qkv)
         columns = min(self.counts[2], max(1, MATRICES // heads))
         rows = min(self.counts[1], max(1, MATRICES // (heads * columns)))
         batches = min(batch, max(1, MATRICES // (heads * columns * rows)))
         self.sizes = (batches, rows, columns)
+
+    def overlapping(self, qkv: Tensor) -> Tensor:
+        """The k and v of (N, rows·8 + 4, columns·8 + 4, 3·heads·c) as (N, rows, columns, heads, 12, 12, 2c), a view."""
+        split = qkv[..., self.heads * self.width :].view(*qkv.shape[:3], self.heads, 2 * self.width)
+        return split.unfold(1, REACH, WINDOW).unfold(2, REACH, WINDOW).permute(0, 1, 2, 3, 5, 6, 4)
 
     def by_window(self, features: Tensor) -> Tensor:
         """(N, rows·8, columns·8, heads·c) as (N, rows, columns, heads, 8, 8, c), a view."""
@@ -157,39 +157,10 @@ def _skewed(positions: Tensor) -> tuple[Tensor, Tensor]:
     return by_row, by_column
 
 
-def _surroundings(qkv: Tensor, heads: int, rows: slice) -> Tensor:
-    """Keys and values, head by head, of ``rows`` and MARGIN pixels around them, zero outside of the image, in a buffer."""
-    inner = qkv.shape[-1] // 3
-    above, below = MARGIN - rows.start, MARGIN - (qkv.shape[1] - rows.stop)
-    height, width = qkv.shape[1] + above + below, qkv.shape[2] + 2 * MARGIN
-    padded = buffer("keys and values", (len(qkv), height, width, 2 * inner), qkv)
-    within = padded[:, above : height - below, MARGIN : width - MARGIN]
-    _by_head(within, heads).copy_(_by_part(qkv, heads))
-    for border in (
-        padded[:, :above],
-        padded[:, height - below :],
-        padded[:, :, :MARGIN],
-        padded[:, :, width - MARGIN :],
-    ):
-        border.zero_()
-    return padded
-
-
-def _by_head(keys_values: Tensor, heads: int) -> Tensor:
-    """(N, H, W, heads·2·c) as (N, H, W, heads, 2, c)."""
-    return keys_values.view(*keys_values.shape[:3], heads, 2, -1)
-
-
-def _by_part(qkv: Tensor, heads: int) -> Tensor:
-    """The k and v of (N, H, W, 3·heads·c) as (N, H, W, heads, 2, c)."""
-    return qkv.view(*qkv.shape[:3], 3, heads, -1)[..., 1:, :, :].transpose(-3, -2)
-
-
-def _forward(qkv: Tensor, tables: Tensor, heads: int, rows: slice, kept: list[Tensor] | None = None) -> Tensor:
-    """The attended rows. With ``kept`` every step's attention is appended to it."""
-    queries = qkv[:, rows, :, : qkv.shape[-1] // 3]
-    result = torch.empty_like(queries, memory_format=torch.contiguous_format)
-    steps = _Steps(queries, _surroundings(qkv, heads, rows), heads)
+def _forward(qkv: Tensor, tables: Tensor, heads: int, kept: list[Tensor] | None = None) -> Tensor:
+    """The attended pixels. With ``kept`` every step's attention is appended to it."""
+    result = torch.empty_like(inside(qkv), memory_format=torch.contiguous_format)
+    steps = _Steps(qkv, heads)
     by_window = steps.by_window(result)
     windows = _Windows(steps, tables)
     logits = steps.buffer("logits", QUERIES, KEYS)
@@ -213,8 +184,8 @@ class _WindowAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, tables: Tensor, heads: int) -> Tensor:
         kept: list[Tensor] = []
-        size = qkv[..., 0].numel() * heads * KEYS * qkv.element_size()
-        attended = _forward(qkv, tables, heads, slice(0, qkv.shape[1]), kept if size <= KEPT_BYTES else None)
+        size = inside(qkv)[..., 0].numel() * heads * KEYS * qkv.element_size()
+        attended = _forward(qkv, tables, heads, kept if size <= KEPT_BYTES else None)
         ctx.save_for_backward(qkv, tables, *kept)
         ctx.heads = heads
         return attended
@@ -222,17 +193,13 @@ class _WindowAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         qkv, tables, *kept = ctx.saved_tensors
-        inner = qkv.shape[-1] // 3
-        keys_values = _surroundings(qkv, ctx.heads, slice(0, qkv.shape[1]))
-        steps = _Steps(qkv[..., :inner], keys_values, ctx.heads)
+        steps = _Steps(qkv, ctx.heads)
         width = steps.width
         windows = _Windows(steps, tables)
         upstream = steps.by_window(gradient.contiguous())
-        result = torch.empty_like(qkv, memory_format=torch.contiguous_format)
-        query_windows = steps.by_window(result[..., :inner])
-        source_gradient = buffer("keys and values gradient", tuple(keys_values.shape), qkv).zero_()
-        split = source_gradient.view(*source_gradient.shape[:3], ctx.heads, 2, width)
-        targets = split.unfold(1, REACH, WINDOW).unfold(2, REACH, WINDOW).permute(4, 0, 1, 2, 3, 6, 7, 5)
+        result = torch.zeros_like(qkv, memory_format=torch.contiguous_format)
+        query_windows = steps.by_window(inside(result))
+        targets = torch.split(steps.overlapping(result), width, dim=-1)
         table_gradient = torch.zeros_like(tables)
         logits, slopes = (steps.buffer(name, QUERIES, KEYS) for name in ("logits", "slopes"))
         arriving = steps.buffer("arriving", QUERIES, width)
@@ -257,7 +224,6 @@ class _WindowAttention(torch.autograd.Function):
             torch.bmm(attention.transpose(1, 2), above, out=both[1][:count])
             for target, part in zip(targets, both, strict=True):
                 _scatter(target[step], part[:count])
-        _by_part(result, ctx.heads).copy_(_by_head(source_gradient[:, MARGIN:-MARGIN, MARGIN:-MARGIN], ctx.heads))
         return result, table_gradient, None
 
 

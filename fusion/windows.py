@@ -15,12 +15,18 @@ POSITIONS = 2 * REACH
 OFFSETS = WINDOW + REACH - 1  # row (or column) offsets that occur: key − query from −7 to 11
 
 
-def attend_at_once(qkv: Tensor, tables: Tensor, heads: int, chosen: slice) -> Tensor:
-    """All windows in one call of the fused attention; for devices with kernels for it, compilers and exporters."""
+def inside(qkv: Tensor) -> Tensor:
+    """The queries of (N, H + 4, W + 4, 3·inner) maps, without their margin: (N, H, W, inner), a view."""
+    return qkv[:, MARGIN:-MARGIN, MARGIN:-MARGIN, : qkv.shape[-1] // 3]
+
+
+def attend_at_once(qkv: Tensor, tables: Tensor, heads: int) -> Tensor:
+    """All windows in one call of the fused attention; for devices with kernels for it, compilers and exporters.
+
+    ``qkv`` as for ``attend_windows``; ``tables`` (38, e): the used part of the row table, then of the column table.
+    """
     inner = qkv.shape[-1] // 3
-    queries = qkv[:, chosen, :, :inner]
-    above, below = MARGIN - chosen.start, MARGIN - (qkv.shape[1] - chosen.stop)
-    keys_values = functional.pad(qkv[..., inner:], (0, 0, MARGIN, MARGIN, above, below))
+    queries, keys_values = inside(qkv), qkv[..., inner:]
     n, h, w, _ = queries.shape
     e, rows, columns = inner // heads, h // WINDOW, w // WINDOW
     q = queries.reshape(n, rows, WINDOW, columns, WINDOW, heads, e).permute(0, 1, 3, 5, 2, 4, 6) * e**-0.5
@@ -30,8 +36,8 @@ def attend_at_once(qkv: Tensor, tables: Tensor, heads: int, chosen: slice) -> Te
     bias = (by_row[..., :, None] + by_column[..., None, :]).flatten(4, 5).flatten(-2)
     windows = (
         _all_windows(keys_values, rows, columns)
-        .reshape(n, rows, REACH, columns, REACH, 2, heads, e)
-        .permute(5, 0, 1, 3, 6, 2, 4, 7)
+        .reshape(n, rows, REACH, columns, REACH, heads, 2, e)
+        .permute(6, 0, 1, 3, 5, 2, 4, 7)
     )
     k, v = windows.reshape(2, n * rows * columns, heads, KEYS, e).unbind(0)
     q, bias = q.flatten(4, 5).flatten(0, 2), bias.flatten(0, 2)
