@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 from pipeline.images import Picture
 
 Grey = NDArray[np.float32]
-SAMPLES = 8000  # pixels, about, on a grid over the image
+SAMPLES = 5000  # pixels, about, on a grid over the image
 BANDS, BAND_ROWS = 6, 11
-CORE_ROWS = 6  # of a band: one row of blocks and its neighbour; rows that close tell the same of steps along them
+CORE_ROWS = 6  # of a band: one row of blocks and its neighbour; every second one tells enough of steps along the rows
+WIDE = 400  # from this width on grain and column stripes are looked for in the middle half
 LINES = 36  # columns looked at for stripes along the rows
 ROWS = 200  # from this height on the middle half shows them well enough
 BLOCK = 5
+BLOCK_SHARE = np.full(BLOCK, 1 / BLOCK, dtype=np.float32)
 REACH = 8  # pixels over which a step is looked at for its sharpness
-STEPS = 600  # of the strong ones, no more are followed
+FEWEST, STEPS = 24, 300  # strong ones: fewer say nothing, and of more only about so many are followed
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
@@ -67,14 +69,18 @@ class Readings:
 def read_pixels(picture: Picture, *, background: float = 0.0) -> Readings:
     """Measure one image; pixels at or below ``background`` are no part of the subject (the black around a scan)."""
     apart = max(1, math.isqrt(picture.size[0] * picture.size[1] // SAMPLES))
-    sample = _grey(picture, picture.pixels[::apart, ::apart])
+    columns = np.arange(0, picture.size[1], apart)
+    sample = _grey(picture, picture.pixels[::apart].take(columns, axis=1))
     subject = sample[sample > background] if background else sample.ravel()
     if subject.size < 16:
         subject = sample.ravel()
     dark, bright = _quantiles(subject, 0.02, 0.98)
     bands = _bands(picture)
-    core = bands if len(bands) == 1 else np.ascontiguousarray(bands[:, :CORE_ROWS])
-    noise = _noise(core)
+    core = CORE_ROWS if len(bands) > 1 else bands.shape[1]
+    width = picture.size[1]
+    edge = width // 4 if width >= WIDE else 0
+    middle = bands[..., edge : width - edge]
+    noise = _noise(middle[:, :core])
     floor = max(0.3 * float(bright - dark), 6 * noise, 0.04)
     return Readings(
         mean=float(subject.mean()),
@@ -82,27 +88,31 @@ def read_pixels(picture: Picture, *, background: float = 0.0) -> Readings:
         bright=float(bright),
         saturated=np.count_nonzero(subject > 0.975) / subject.size,
         noise=255 * noise,
-        sharpness=min(_step_sharpness(core, floor, 2), _step_sharpness(bands, floor, 1)),
-        stripes=255 * max(_stripes(bands), _row_stripes(picture)),
+        sharpness=min(_step_sharpness(bands[:, :core:2], floor, 2), _step_sharpness(bands, floor, 1)),
+        stripes=255 * max(_stripes(middle), _row_stripes(picture)),
         foreground=float(subject.size / sample.size),
     )
 
 
 def _grey(picture: Picture, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> Grey:
     grey = pixels.astype(np.float32, order="C")
-    grey = grey if pixels.ndim == 2 else grey @ LUMA
+    grey = grey if pixels.ndim == 2 else (grey.reshape(-1, 3) @ LUMA).reshape(pixels.shape[:2])
     grey *= np.float32(1 / picture.peak)
     return grey
 
 
 def _bands(picture: Picture) -> Grey:
-    """(bands, rows, W): whole rows, evenly spread; the whole image as one band where it is small."""
-    height = picture.size[0]
+    """(bands, rows, columns): neighbouring rows, evenly spread; the whole image as one band where it is small."""
+    height, width = picture.size
     if height <= BANDS * BAND_ROWS:
         return _grey(picture, picture.pixels)[None]
-    starts = np.linspace(0, height - BAND_ROWS, BANDS).astype(int)
-    rows = (starts[:, None] + np.arange(BAND_ROWS)).ravel()
-    return _grey(picture, picture.pixels.take(rows, axis=0)).reshape(BANDS, BAND_ROWS, -1)
+    return _grey(picture, picture.pixels.take(_spread_rows(height), axis=0)).reshape(BANDS, BAND_ROWS, width)
+
+
+@lru_cache
+def _spread_rows(height: int) -> NDArray[np.intp]:
+    starts = np.linspace(0, height - BAND_ROWS, BANDS).astype(np.intp)
+    return (starts[:, None] + np.arange(BAND_ROWS)).ravel()
 
 
 def _noise(bands: Grey) -> float:
@@ -129,14 +139,10 @@ def _quantiles(values: NDArray[np.floating[Any]], *shares: float) -> list[float]
 
 
 def _block_means(values: Grey) -> Grey:
+    # two products with a vector are quicker than one mean over two axes
     rows, columns = values.shape[1] // BLOCK, values.shape[2] // BLOCK
-    lines = np.zeros((len(values), rows, columns * BLOCK), dtype=np.float32)
-    means: Grey = np.zeros((len(values), rows, columns), dtype=np.float32)
-    for start in range(BLOCK):  # ten slices are quicker than one mean over two axes
-        lines += values[:, start : rows * BLOCK : BLOCK, : columns * BLOCK]
-    for start in range(BLOCK):
-        means += lines[..., start::BLOCK]
-    means /= np.float32(BLOCK * BLOCK)
+    lines = values[:, : rows * BLOCK, : columns * BLOCK].reshape(len(values), rows, BLOCK, columns * BLOCK)
+    means: Grey = (BLOCK_SHARE @ lines).reshape(len(values), rows, columns, BLOCK) @ BLOCK_SHARE
     return means
 
 
@@ -150,7 +156,7 @@ def _step_sharpness(bands: Grey, floor: float, axis: int) -> float:
     flat = bands.reshape(-1, span)
     step = np.abs(flat[:, REACH * stride :] - flat[:, : -REACH * stride]).ravel()
     strong = np.flatnonzero(step > floor)
-    if len(strong) < 64:
+    if len(strong) < FEWEST:
         return 1.0
     strong = strong[:: max(1, len(strong) // STEPS)]
     starts = strong + strong // lines * REACH * stride  # a line of steps is shorter than a line of pixels
@@ -164,12 +170,17 @@ def _stripes(bands: Grey) -> float:
     if bands.shape[2] < 32 or bands.shape[:2] == (1, 1):
         return 0.0
     profile = (
-        bands.mean(axis=1) if len(bands) > 1 else np.stack([half.mean(axis=0) for half in np.array_split(bands[0], 2)])
+        _row_means(bands) if len(bands) > 1 else np.stack([half.mean(axis=0) for half in np.array_split(bands[0], 2)])
     )
     fine = profile[:, 1:-1] - (profile[:, :-2] + profile[:, 2:]) / 2
     half = len(fine) // 2
     shared = _middle(fine[:half]) * _middle(fine[half:])
     return float(np.sqrt(max(0.0, _quantiles(shared, 0.5)[0] / 0.455 / 1.5)))
+
+
+def _row_means(bands: Grey) -> Grey:
+    means: Grey = np.full(bands.shape[1], 1 / bands.shape[1], dtype=np.float32) @ bands
+    return means
 
 
 def _middle(profiles: Grey) -> Grey:
@@ -188,10 +199,15 @@ def _row_stripes(picture: Picture) -> float:
     """``_stripes`` of the rows: of those in the middle half, which lines across the image cross too."""
     height, width = picture.size
     edge = height // 4 if height >= ROWS else 0
-    columns = np.linspace(0, width - 1, min(width, LINES)).astype(int)
+    columns = _spread_columns(width)
     values = picture.pixels[edge : height - edge].take(columns, axis=1).reshape(height - 2 * edge, -1)
     profiles = values.astype(np.float32) @ _shares(len(columns), picture.pixels.ndim) * np.float32(1 / picture.peak)
     return _stripes(np.ascontiguousarray(profiles.T)[:, None, :])
+
+
+@lru_cache
+def _spread_columns(width: int) -> NDArray[np.intp]:
+    return np.linspace(0, width - 1, min(width, LINES)).astype(np.intp)
 
 
 @cache
