@@ -186,11 +186,15 @@ def _of_depth(grey: NDArray[np.float32], like: Picture) -> Picture:
     return Picture(pixels=whole.astype(np.uint16) if like.peak == 65535 else whole.astype(np.uint8))
 
 
-def _small(picture: Picture, size: tuple[int, int]) -> Tensor:
+def _small(picture: Picture, size: tuple[int, int]) -> NDArray[np.float32]:
     pixels = picture.pixels
     eight = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
-    image = Image.fromarray(eight).resize((size[1], size[0]), Image.Resampling.BOX).convert("L")
-    return torch.from_numpy(np.asarray(image, dtype=np.float32) / np.float32(255))
+    image, times = Image.fromarray(eight), picture.size[0] // size[0]
+    if (times * size[0], times * size[1]) == picture.size:
+        image = image.reduce(times)  # what resize does, in a third of the time
+    else:
+        image = image.resize((size[1], size[0]), Image.Resampling.BOX)
+    return np.asarray(image.convert("L"), dtype=np.float32) / np.float32(255)
 
 
 def _measured(shift: Shift, visible: Picture) -> str:

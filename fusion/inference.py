@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from fusion.alignment import SMALLEST, STRICT, Fit, Fitted, fit
-from fusion.deep import write_png, write_tiff
 from fusion.engines import open_export
 from fusion.hub import HubWeights, Revision
+from fusion.lossless import write_png, write_tiff
 from fusion.tiling import run
 from fusion.weights import Weights, load_weights
 from pipeline.atomic import atomic_path, write_text
@@ -38,7 +38,6 @@ WITH_ALPHA = frozenset({"PNG", "WEBP", "TIFF"})
 TRANSFORM = ".transform.json"
 DEEP_WRITERS: dict[str, Callable[[Path, NDArray[np.uint16]], None]] = {"PNG": write_png, "TIFF": write_tiff}
 ENCODING: dict[str, dict[str, Any]] = {
-    "PNG": {"compress_level": 1, "compress_type": 3},  # runs only: a fifth of the default's time, hardly a byte more
     "JPEG": {"quality": 95},
     "WEBP": {"lossless": True},
 }
@@ -226,16 +225,19 @@ def save_fused(
     values = unit @ np.array(GREY, dtype=np.float32) if grey else unit
     with atomic_path(out) as temporary:
         if output.sixteen_bit:
-            deep = np.rint(values * 65535).astype(np.uint16)
-            if grey:
-                Image.fromarray(deep).save(temporary, format=kind)
-            else:
-                DEEP_WRITERS[kind](temporary, deep)
-            return
-        image = Image.fromarray(values if values.dtype == np.uint8 else np.rint(values * 255).astype(np.uint8))
-        if visible.alpha is not None and kind in WITH_ALPHA:
-            image.putalpha(Image.fromarray(visible.alpha))
-        image.save(temporary, format=kind, **ENCODING.get(kind, {}))
+            DEEP_WRITERS[kind](temporary, np.rint(values * 65535).astype(np.uint16))
+        else:
+            _encode(temporary, _levels(values), visible.alpha, kind)
+
+
+def _encode(path: Path, pixels: NDArray[np.uint8], alpha: NDArray[np.uint8] | None = None, kind: str = "PNG") -> None:
+    """Write (H, W) or (H, W, 3) in one of Pillow's formats, with ``alpha`` (H, W) where that can hold it."""
+    if alpha is not None and kind in WITH_ALPHA:
+        pixels = np.dstack([pixels, alpha])
+    if kind == "PNG":
+        write_png(path, pixels)
+    else:
+        Image.fromarray(pixels).save(path, format=kind, **ENCODING.get(kind, {}))
 
 
 def _planes(array: NDArray[Any]) -> Tensor:
@@ -245,6 +247,14 @@ def _planes(array: NDArray[Any]) -> Tensor:
         planes /= np.float32(255)
         return torch.from_numpy(planes)
     return torch.from_numpy(_unit(array)).permute(0, 3, 1, 2).contiguous()
+
+
+def _levels(values: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Floats 0..1 as the nearest of 256 levels; what is uint8 as it is."""
+    if values.dtype == np.uint8:
+        return values.astype(np.uint8, copy=False)
+    levels: NDArray[np.uint8] = np.rint(values * np.float32(255)).astype(np.uint8)
+    return levels
 
 
 def _unit(array: NDArray[Any]) -> NDArray[np.float32]:

@@ -11,11 +11,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from kornia.geometry.transform import homography_warp
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
-from fusion.structure import REACH, Shift, correlate, orientation_field, resized
+from fusion.structure import REACH, Shift, correlate, orientation_field
 
 COARSE_SIDES = (112, 224)  # pixels of the longer side at which the grid is searched, then its best candidates again
 CANDIDATES = 6
@@ -86,8 +89,7 @@ def _coarse(visible: Tensor, infrared: Tensor, kind: str) -> tuple[Tensor, Shift
     ranked: list[tuple[float, Tensor, Shift, Tensor]] = []
     for side in COARSE_SIDES:
         scale = min(1.0, side / max(visible.shape))
-        small = resized(visible, _scaled(visible, scale))
-        field = orientation_field(small)
+        field = orientation_field(_resized(visible, _scaled(visible, scale)).numpy())
         ranked = []
         for candidate in candidates:
             moved, start = _turned(infrared, candidate, scale)
@@ -121,7 +123,7 @@ def _grid(visible: Tensor, infrared: Tensor, kind: str) -> Iterator[Tensor]:
             yield torch.tensor([[cosine, -sine], [sine, cosine]], dtype=torch.float64)
 
 
-def _turned(image: Tensor, similarity: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+def _turned(image: Tensor, similarity: Tensor, scale: float) -> tuple[NDArray[np.complex64], Tensor]:
     """The field of the infrared image scaled and turned about its middle, and that map in corner coordinates."""
     height, width = image.shape
     factor = scale * float(similarity.det().sqrt())
@@ -131,13 +133,13 @@ def _turned(image: Tensor, similarity: Tensor, scale: float) -> tuple[Tensor, Te
     middle = torch.tensor([width / 2, height / 2], dtype=torch.float64)
     matrix[:2, 2] = torch.tensor([size[1] / 2, size[0] / 2], dtype=torch.float64) - matrix[:2, :2] @ middle
     drawn, valid = _drawn(image[None], matrix, size, "bilinear")
-    return orientation_field(drawn[0], valid=valid), matrix
+    return orientation_field(drawn[0].numpy(), valid=valid.numpy()), matrix
 
 
 def _finer_shift(visible: Tensor, infrared: Tensor, matrix: Tensor) -> Tensor:
     """The correlation's peak at the finest level, unless it is another than that of ``matrix``."""
     scale = _scale(visible, FINEST)
-    first, second = (orientation_field(resized(image, _scaled(image, scale))) for image in (visible, infrared))
+    first, second = (orientation_field(_resized(image, _scaled(image, scale)).numpy()) for image in (visible, infrared))
     right, down, _, _ = correlate(first, second)
     finer = torch.eye(3, dtype=torch.float64)
     finer[0, 2], finer[1, 2] = right / scale, down / scale
@@ -184,9 +186,10 @@ def _free(kind: str) -> Tensor:
 def _level(visible: Tensor, infrared: Tensor, matrix: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor]:
     """At one size: the visible's field, that of the infrared drawn over it, and where that has content."""
     scale = _scale(visible, level)
-    small = resized(visible, _scaled(visible, scale))
+    small = _resized(visible, _scaled(visible, scale)).numpy()
     drawn, valid = _drawn(infrared[None], _zoom(scale) @ matrix, (small.shape[0], small.shape[1]), "bilinear")
-    return orientation_field(small), orientation_field(drawn[0], valid=valid), valid
+    fields = orientation_field(small), orientation_field(drawn[0].numpy(), valid=valid.numpy())
+    return torch.from_numpy(fields[0]), torch.from_numpy(fields[1]), valid
 
 
 def _correlation(first: Tensor, second: Tensor, valid: Tensor) -> Tensor:
@@ -204,12 +207,18 @@ def _drawn(image: Tensor, matrix: Tensor, size: tuple[int, int], mode: str) -> t
     smaller = max(8, round(height * zoom)), max(8, round(width * zoom))
     source = image
     if zoom < 0.95:
-        source = torch.stack([resized(plane, smaller) for plane in image])
+        source = torch.stack([_resized(plane, smaller) for plane in image])
     back = _normal(width, height) @ matrix.inverse() @ _normal(size[1], size[0]).inverse()
     back = (back / back[2, 2]).float()[None]
     drawn = homography_warp(source[None], back, size, mode=mode, padding_mode="border")[0]
     inside = homography_warp(torch.ones(1, 1, height, width), back, size, padding_mode="zeros")[0, 0] > 0.99
     return drawn.clamp(0, 1), inside
+
+
+def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """A grey image (H, W) at another size (height, width), without aliasing."""
+    whole: Tensor = functional.interpolate(image[None, None], size, mode="bilinear", antialias=True)
+    return whole[0, 0]
 
 
 def _scale(image: Tensor, level: int) -> float:

@@ -14,6 +14,7 @@ from PIL import Image
 from command_line import Run
 from fusion.alignment import Fit, Fitted, fit, measure, overlap
 from fusion.registration import estimate, warp
+from fusion.structure import correlate, orientation_field
 from pipeline.errors import InputError, PairingError
 from pipeline.images import Picture, read_image
 
@@ -51,6 +52,64 @@ def true_error(found: torch.Tensor, true: torch.Tensor, height: int, width: int)
     points = torch.cat([corners, torch.ones(len(corners), 1)], dim=1)
     one, other = ((points @ matrix.T)[:, :2] / (points @ matrix.T)[:, 2:] for matrix in (found, true))
     return float((one - other).norm(dim=1).mean())
+
+
+def test_orientation_is_the_doubled_angle_of_the_blurred_gradient() -> None:
+    image = scene(40, 56)
+    kernel = np.exp(-0.5 * np.arange(-3, 4) ** 2)
+    wide = np.pad(image.astype(float), 4, mode="edge")
+    for axis in (0, 1):
+        wide = np.apply_along_axis(np.convolve, axis, wide, kernel / kernel.sum(), "same")
+    down, right = (part[4:-4, 4:-4] for part in np.gradient(wide))
+    gradient = right + 1j * down
+    inside = np.zeros(image.shape, dtype=bool)
+    inside[2:-2, 2:-2] = True
+    lengths = np.sort(np.abs(gradient[inside]))
+    noise = lengths[(len(lengths) - 1) // 2] + 1e-3
+    expected = np.abs(gradient) ** 2 * np.exp(2j * np.angle(gradient)) / (np.abs(gradient) ** 2 + noise**2)
+    np.testing.assert_allclose(
+        orientation_field(image), np.where(inside, expected, 0), atol=1e-2
+    )  # the kernel has four decimals
+    hidden = np.ones_like(inside)
+    hidden[20, 30] = False
+    masked = orientation_field(image, valid=hidden)
+    near = np.zeros_like(inside)
+    near[18:23, 28:33] = True
+    np.testing.assert_allclose(masked, np.where(near, 0, orientation_field(image)), atol=1e-2)
+
+
+@pytest.mark.parametrize(("size", "other"), [((12, 20), (12, 20)), ((11, 18), (15, 9))])
+def test_the_correlation_peaks_where_a_search_over_all_shifts_does(
+    size: tuple[int, int], other: tuple[int, int]
+) -> None:
+    random = np.random.default_rng(3)
+    fields = [(random.normal(size=s) + 1j * random.normal(size=s)).astype(np.complex64) for s in (size, other)]
+    sums = {}
+    for down in range(-other[0] + 1, size[0]):
+        for right in range(-other[1] + 1, size[1]):
+            rows = slice(max(0, down), min(size[0], down + other[0]))
+            columns = slice(max(0, right), min(size[1], right + other[1]))
+            moved = fields[1][rows.start - down : rows.stop - down, columns.start - right : columns.stop - right]
+            sums[right, down] = float((fields[0][rows, columns] * moved.conj()).real.sum())
+    right, down, height, lead = correlate(*fields)
+    best = max(sums, key=lambda at: sums[at])
+    assert abs(right - best[0]) <= 0.5 and abs(down - best[1]) <= 0.5
+    shifts = [-(-(size[axis] + other[axis]) // 32) * 32 for axis in (0, 1)]
+    everywhere = np.zeros(shifts)
+    everywhere.flat[: len(sums)] = list(sums.values())
+    assert height == pytest.approx((sums[best] - everywhere.mean()) / everywhere.std(), rel=1e-4)
+    next_best = max(value for at, value in sums.items() if max(abs(at[0] - best[0]), abs(at[1] - best[1])) > 6)
+    assert lead == pytest.approx(sums[best] / next_best, rel=1e-4)
+
+
+def test_what_is_measured_does_not_hang_on_a_size_that_divides_evenly() -> None:
+    wide = scene(420, 560)
+    for height, width in ((256, 384), (255, 383)):  # an even third of the longer side, and a little less
+        shift = measure(
+            picture(wide[20 : 20 + height, 30 : 30 + width]),
+            picture(as_infrared(wide)[32 : 32 + height, 3 : 3 + width]),
+        )
+        assert shift.clear and shift.right == pytest.approx(27, abs=0.6) and shift.down == pytest.approx(-12, abs=0.6)
 
 
 def test_a_known_shift_is_undone_to_the_pixel_and_cropped_to_what_both_show() -> None:

@@ -1,4 +1,4 @@
-"""What a header says, without decoding: the short ways give what PIL gives."""
+"""What a header says, without decoding: the short ways give what PIL gives. And what counts as grey."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pipeline.errors import ImageError
-from pipeline.images import probe_image, read_image
+from pipeline.images import Picture, probe_image, read_image
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -69,3 +69,16 @@ def test_a_lossless_webp_that_is_cut_short_is_no_image() -> None:
 def test_a_format_that_is_not_offered_is_refused_whatever_the_name() -> None:
     with pytest.raises(ImageError, match="not an image this program can read"):
         read_image(encoded(noise(9, 9, "L"), "PPM"), name="a.png")
+
+
+@pytest.mark.parametrize("place", ["top", "bottom", "all over"])
+def test_an_image_is_grey_when_fewer_than_a_thousandth_of_its_pixels_are_coloured(place: str) -> None:
+    grey = np.repeat(np.random.default_rng(0).integers(3, 250, (200, 100, 1), dtype=np.uint8), 3, axis=2)
+    grey[..., 2] += 2  # the noise of a JPEG
+    for coloured, expected in ((19, True), (20, False), (5000, False)):
+        rows, columns = np.divmod(np.arange(coloured), 100)
+        pixels = grey.copy()
+        if place == "all over":
+            rows, columns = np.divmod(np.arange(coloured) * (20000 // coloured), 100)
+        pixels[199 - rows if place == "bottom" else rows, columns, 0] -= 3
+        assert Picture(pixels=pixels).is_grey() == expected
