@@ -44,7 +44,7 @@ test: $(VENV)/dev.stamp ## the test suite (under 8 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not slow and not vllm and not browser and not reproduce"
 
 test-slow: $(VENV)/dev.stamp ## the long tests: kill and resume, two processes, whole data sets
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "slow and not vllm and not browser" --timeout 900
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "slow and not vllm and not browser" --timeout 2400
 
 test-vllm: $(VLLM)/stamp ## the tests against a real vLLM on the CPU, in an environment of its own
 	PYTHONPATH=tests/torchvision_shim $(VLLM)/bin/python -m pytest -m vllm --timeout 600 tests/pipeline/test_vllm.py

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from fusion.blocks import Block
 from fusion.catalog import build_network, network_entry
 from fusion.distillation import Distillation, check_text_width
 from fusion.network import NetworkConfig
@@ -111,5 +112,15 @@ def check_widths(stores: Sequence[Pairs]) -> None:
 
 
 def compile_network(network: torch.nn.Module) -> None:
-    """Compile the pass that training calls, ``forward_features``; parameters and their names stay."""
-    network.forward_features = torch.compile(network.forward_features)  # type: ignore[assignment,arg-type]
+    """Compile what training calls; parameters and their names stay.
+
+    An attention network is compiled block by block, one program for all blocks of a level: as a whole it does not end.
+    Each size of image gets programs of its own, the crops of training and those of validation.
+    """
+    blocks = [module for module in network.modules() if isinstance(module, Block)]
+    if blocks:
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(blocks))
+        for block in blocks:
+            block.forward = torch.compile(block.forward, dynamic=False)  # type: ignore[method-assign]
+    else:
+        network.forward_features = torch.compile(network.forward_features)  # type: ignore[assignment,arg-type]

@@ -7,10 +7,11 @@
 The fast and the straightforward version of a network run in turn, in one process, so that other work on the machine slows
 both; CPU time counts what a busy machine's clock does not. A training line is one step, forward and backward, on four
 crops of 128 x 128, the paper's batch. Peak memory comes from a fresh process each (resident set, less what the
-libraries take before the first pair). Every call is warmed up on a small pair first, not at its own size.
+libraries take before the first pair). Every call is made once untimed, at its own size.
 
-Freed memory is kept for the next call, as in `fusioncli` (`pipeline.allocator`), by both versions; ``--plain`` leaves that out,
-by which the straightforward version loses most.
+The paper's networks are measured twice: with the allocator as PyTorch comes ("as it comes"), and with freed memory kept for the
+next call, as `fusioncli` does (`pipeline.allocator`), by both versions ("kept"). The straightforward version, which moves more
+memory, gains most by that.
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "fusion" / "oracles
 from straightforward import straightforward
 
 HEADER = (
-    "network", "version", "size", "dtype", "engine", "parameters", "GFLOP", "median ms", "CPU ms", "peak MiB", "speed-up", "memory",
+    "network", "version", "size", "dtype", "engine", "freed memory", "parameters", "GFLOP", "median ms", "CPU ms", "peak MiB",
+    "speed-up", "peak ratio",
 )  # fmt: skip
+AS_IT_COMES, KEPT = "as it comes", "kept"
 CROPS = 4  # in a training step
 SIZES = ((256, 256), (480, 640))
 CROP = (128, 128)
@@ -125,16 +128,16 @@ def print_peak(name: str, version: str, size: Sizes, train: bool, dtype: str) ->
     sys.stdout.write(f"{peak_resident() - before:.0f}\n")
 
 
-def rows(name: str, size: Sizes, runs: int, train: bool, dtype: str) -> list[tuple[Any, ...]]:
+def rows(name: str, size: Sizes, runs: int, train: bool, dtype: str, freed: str) -> list[tuple[Any, ...]]:
     """The lines of one network at one size: the fast version and, for the paper's networks, the straightforward one."""
     networks = {"fast": build(name, "fast")}
     if isinstance(networks["fast"], FusionNetwork):
         networks["straightforward"] = build(name, "straightforward")
     prepare = step if train else forward
-    for network in networks.values():
-        prepare(network, (64, 64), dtype)()
-    few = runs if "straightforward" in networks else 10 * runs
-    times = interleaved({version: prepare(network, size, dtype) for version, network in networks.items()}, few)
+    calls = {version: prepare(network, size, dtype) for version, network in networks.items()}
+    for call in calls.values():
+        call()
+    times = interleaved(calls, runs if "straightforward" in networks else 10 * runs)
     memory = {version: peak(name, version, *size, int(train), dtype) for version in networks}
     gflops = count_gflops(network_entry(name).build(), size) * (3 * CROPS if train else 1)
     what = f"{CROPS} x {size[1]}x{size[0]} training" if train else f"{size[1]}x{size[0]}"
@@ -144,9 +147,9 @@ def rows(name: str, size: Sizes, runs: int, train: bool, dtype: str) -> list[tup
         wall, cpu = times[version]
         against = ["", ""]
         if slow and version == "fast":
-            against = [f"{slow[1] / cpu:.2f}x", f"{memory[version] / memory['straightforward']:.2f}"]
+            against = [f"{slow[0] / wall:.2f}x", f"{memory[version] / memory['straightforward']:.2f}"]
         cost = (count_parameters(network), round(gflops, 2), short(wall), short(cpu), round(memory[version]))
-        found.append((name, version, what, dtype, "torch", *cost, *against))
+        found.append((name, version, what, dtype, "torch", freed, *cost, *against))
     return found
 
 
@@ -165,7 +168,7 @@ def engine_rows(name: str, sizes: Sequence[Sizes], runs: int) -> list[tuple[Any,
                 times = interleaved({engine: call}, 10 * runs)
                 wall, cpu = map(short, times[engine])
                 cost = (count_parameters(network), round(count_gflops(network_entry(name).build(), size), 2), wall, cpu)
-                found.append((name, "fast", f"{size[1]}x{size[0]}", "float32", engine, *cost, "", "", ""))
+                found.append((name, "fast", f"{size[1]}x{size[0]}", "float32", engine, KEPT, *cost, "", "", ""))
     return found
 
 
@@ -190,17 +193,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", action="append", help="one of `fusioncli nets`; may be repeated")
     parser.add_argument("--size", action="append", type=parse_size, help="HEIGHTxWIDTH; may be repeated")
-    parser.add_argument("--runs", type=int, default=2, help="timed calls a line; ten times as many for small networks")
+    parser.add_argument("--runs", type=int, default=3, help="timed calls a line; ten times as many for small networks")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--no-train", action="store_true", help="no training steps")
     parser.add_argument("--no-engines", action="store_true", help="PyTorch alone")
-    parser.add_argument("--plain", action="store_true", help="leave the allocator as it is: freed memory goes back")
     parser.add_argument("--json", help="write the table as JSON to this file (- is standard output)")
     parser.add_argument("--peak", nargs=6, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if not options.plain:
-        keep_freed_memory()
     torch.set_num_threads(options.threads)
     if options.peak:
         name, version, height, width, train, dtype = options.peak
@@ -208,12 +208,21 @@ def main() -> None:
         return
     set_quiet(True)
     sizes = options.size or SIZES
+    names = options.network or ["student", "edge", "nano"]
     table: list[tuple[Any, ...]] = []
-    for name in options.network or ["student", "edge", "nano"]:
+
+    def measure(name: str, freed: str) -> None:
         for size in sizes:
-            table += rows(name, size, options.runs, False, options.dtype)
+            table.extend(rows(name, size, options.runs, False, options.dtype, freed))
         if not options.no_train:
-            table += rows(name, CROP, options.runs, True, options.dtype)
+            table.extend(rows(name, CROP, options.runs, True, options.dtype, freed))
+
+    for name in names:
+        if network_entry(name).role != "edge":
+            measure(name, AS_IT_COMES)
+    keep_freed_memory()  # from here on; it cannot be undone
+    for name in names:
+        measure(name, KEPT)
         if network_entry(name).role == "edge" and not options.no_engines:
             table += engine_rows(name, sizes, options.runs)
     if options.json:

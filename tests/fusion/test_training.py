@@ -128,12 +128,14 @@ def test_bf16_trains_with_fp32_losses(store: Path, tmp_path: Path) -> None:
     assert all(value.dtype == torch.float32 for value in weights.values())
 
 
-@pytest.mark.slow  # compiling takes a minute
+@pytest.mark.slow  # compiling takes a minute, and six for the attention network
 @pytest.mark.skipif(not shutil.which("g++"), reason="compiling needs a C++ compiler")
-def test_a_compiled_run_has_the_same_losses_and_names(store: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("network", ["nano", "student-tiny"])
+def test_a_compiled_run_has_the_same_losses_and_names(store: Path, tmp_path: Path, network: str) -> None:
     runs = [tmp_path / "plain", tmp_path / "compiled"]
     for out in runs:
-        start_run(load_recipe("nano", "student", [*FAST, f"compile={out.name == 'compiled'}"]), [store], out)
+        changes = [f"network={network}", f"compile={out.name == 'compiled'}"]
+        start_run(load_recipe("nano", "student", [*FAST, *changes]), [store], out)
     plain, compiled = ([record["loss"] for record in read_log(out) if "loss" in record] for out in runs)
     assert compiled == pytest.approx(plain, rel=1e-3)
     first, second = (load_weights(out).network.state_dict() for out in runs)
