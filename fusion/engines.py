@@ -11,21 +11,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fusion.thread_share import share
 from pipeline.errors import InputError, MissingPackage, WeightsError, closest
 
 Engine = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 class OnnxEngine:
-    """ONNX Runtime on the CPU with torch's number of threads. Safe to call from several threads."""
+    """ONNX Runtime on the CPU with torch's number of threads, or a share of them. Safe to call from several threads."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, at_once: int = 1) -> None:
         try:
             import onnxruntime
         except ImportError as error:
             raise MissingPackage("the engine onnx needs onnxruntime: pip install 'fusioncli[export]'") from error
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
+        options.intra_op_num_threads = share(at_once)
         options.log_severity_level = 3
         self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
@@ -37,7 +38,7 @@ class OnnxEngine:
 class OpenVinoEngine:
     """OpenVINO on the CPU in single precision. A compiled model keeps one request for each thread that calls."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, at_once: int = 1) -> None:
         try:
             import openvino
         except ImportError as error:
@@ -47,6 +48,7 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": "f32",  # its default on some processors is bfloat16, which is visible
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "NUM_STREAMS": at_once,
         }
         self.model = core.compile_model(core.read_model(str(path)), "CPU", settings)
         self.tensor: Any = openvino.Tensor
@@ -64,9 +66,9 @@ class OpenVinoEngine:
 
 
 class TorchScriptEngine:
-    """A traced module on the CPU."""
+    """A traced module on the CPU, with the threads PyTorch has where it is called."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, at_once: int = 1) -> None:
         try:
             self.module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
         except RuntimeError as error:
@@ -78,22 +80,22 @@ class TorchScriptEngine:
         return fused
 
 
-ENGINES: dict[str, Callable[[Path], Engine]] = {
+ENGINES: dict[str, Callable[[Path, int], Engine]] = {
     "onnx": OnnxEngine,
     "openvino": OpenVinoEngine,
     "torchscript": TorchScriptEngine,
 }
 
 
-def open_engine(name: str, path: Path) -> Engine:
-    """The engine ``name`` on an exported file. Raises InputError, MissingPackage."""
+def open_engine(name: str, path: Path, at_once: int = 1) -> Engine:
+    """The engine ``name`` on an exported file, for ``at_once`` threads that call it. Raises InputError, MissingPackage."""
     if name not in ENGINES:
         known = ("torch", *ENGINES)
         raise InputError(f"--engine {name}: expected one of {', '.join(known)}{closest(name, known)}")
-    return ENGINES[name](path)
+    return ENGINES[name](path, at_once)
 
 
-def open_export(folder: str | Path, engine: str, tiled: bool = False) -> tuple[Engine, str]:
+def open_export(folder: str | Path, engine: str, tiled: bool = False, at_once: int = 1) -> tuple[Engine, str]:
     """The engine on a folder made by ``fusioncli export``, and what identifies its weights.
 
     Raises WeightsError: no export there, one for another engine, of another format, or without its file. Raises
@@ -120,4 +122,4 @@ def open_export(folder: str | Path, engine: str, tiled: bool = False) -> tuple[E
         raise WeightsError(f"{file}: missing; export again")
     if tiled and described["family"] != "edge":
         raise InputError(f"--tile with --engine {engine}: the tiles of this network would differ; use --engine torch")
-    return open_engine(engine, file), f"{described['weights_sha256']} {engine} {described['precision']}"
+    return open_engine(engine, file, at_once), f"{described['weights_sha256']} {engine} {described['precision']}"

@@ -28,6 +28,7 @@ from fusion.inference import (
     save_fused,
     save_transform,
 )
+from fusion.thread_share import fusing_threads
 from pipeline.atomic import write_text
 from pipeline.errors import FusionError, InputError, TooManyFailures
 from pipeline.pairs import Pair, pair_folders
@@ -51,7 +52,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class FolderOptions:
-    """How a folder is fused. ``jobs`` threads decode and as many encode; the network runs in the calling thread."""
+    """How a folder is fused. ``jobs`` threads decode and as many encode; the fuser says how many fuse (``at_once``)."""
 
     output: Output = EIGHT_BIT_COLOUR
     suffix: str = ".png"
@@ -98,21 +99,22 @@ def fuse_folders(
     entries: list[Entry] = []
     with (
         (out / LOG).open("a", newline="", encoding="utf-8") as log,
+        ThreadPoolExecutor(options.jobs) as writers,  # the last to end: those who fuse hand over to them
+        fusing_threads(fuser.at_once) as fusers,
         ThreadPoolExecutor(options.jobs) as readers,
-        ThreadPoolExecutor(options.jobs) as writers,
     ):
-        saving: deque[Future[Entry]] = deque()
+        fusing: deque[Future[Future[Entry]]] = deque()
 
         def collect(limit: int) -> None:
-            while len(saving) > limit:
-                entry = saving.popleft().result()
+            while len(fusing) > limit:
+                entry = fusing.popleft().result().result()
                 entries.append(entry)
                 append_log(log, entry)
                 on_pair(entry)
 
         for pair, read in _ahead(readers, pairs, out, options, settings, known):
-            saving.append(_fuse(fuser, pair, read, out, options, writers))
-            collect(2 * options.jobs)
+            fusing.append(fusers.submit(_fuse, fuser, pair, read, out, options, writers))
+            collect(2 * (options.jobs + fuser.at_once))
         collect(0)
     write_log(out / LOG, {**known, **{entry.stem: entry for entry in entries}})
     return entries
@@ -197,7 +199,7 @@ def _unchanged(target: Path, known: Entry, asked: Fit) -> bool:
 def _fuse(
     fuser: Fuser, pair: Pair, read: Read, out: Path, options: FolderOptions, writers: ThreadPoolExecutor
 ) -> Future[Entry]:
-    """Fuse here and hand the result to a thread that encodes it."""
+    """Fuse and hand the result to a thread that encodes it."""
     if isinstance(read, Entry):
         return writers.submit(lambda: read)
     digest, fitted = read

@@ -18,6 +18,7 @@ from fusion.alignment import SMALLEST, STRICT, Fit, Fitted, fit
 from fusion.engines import open_export
 from fusion.hub import HubWeights, Revision
 from fusion.lossless import write_png, write_tiff
+from fusion.thread_share import usual
 from fusion.tiling import run
 from fusion.weights import Weights, load_weights
 from pipeline.atomic import atomic_path, write_text
@@ -61,12 +62,15 @@ class Fuser(HubWeights):
     ``save_pretrained(folder)`` and ``push_to_hub("owner/name")`` hand its weights on.
     """
 
-    def __init__(self, weights: Weights, device: str | None = None, tile: int | None = None) -> None:
+    def __init__(
+        self, weights: Weights, device: str | None = None, tile: int | None = None, at_once: int | None = None
+    ) -> None:
         self.weights: Weights | None = weights
         self.identity = weights.sha256
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network: Callable[[Tensor, Tensor, Tensor | None], Tensor] = weights.network.to(self.device).eval()
         self.tile = tile
+        self.at_once = at_once or (usual() if self.device.type == "cpu" else 1)
         self.text_width: int | None = getattr(getattr(self.network, "config", None), "text_width", None)
 
     @classmethod
@@ -76,20 +80,24 @@ class Fuser(HubWeights):
         device: str | None = None,
         tile: int | None = None,
         engine: str = "torch",
+        at_once: int | None = None,
         **hub: Any,
     ) -> Fuser:
         """Load a run or weights folder, a shipped name, or a Hub id; for another engine, a folder made by ``export``.
 
-        ``engine``: torch, onnx, openvino or torchscript; all but torch run on the CPU. ``hub`` takes what
-        ``huggingface_hub`` does: revision, token, cache_dir, local_files_only, force_download. Raises WeightsError.
+        ``engine``: torch, onnx, openvino or torchscript; all but torch run on the CPU. ``at_once``: how many
+        pictures ``fuse_folders`` fuses at the same time, each with a share of the threads; another engine than torch then
+        has no more than that share for one. ``hub`` takes what ``huggingface_hub`` does: revision, token, cache_dir,
+        local_files_only, force_download. Raises WeightsError.
         """
         if engine == "torch":
-            return cls(load_weights(name, Revision(**hub)), device=device, tile=tile)
+            return cls(load_weights(name, Revision(**hub)), device=device, tile=tile, at_once=at_once)
         if device not in (None, "cpu"):
             raise InputError(f"the engine {engine} runs on the CPU, not on {device}")
         fuser = cls.__new__(cls)
         fuser.weights = None
-        fuser.network, fuser.identity = open_export(name, engine, tiled=tile is not None)
+        fuser.at_once = at_once or 1
+        fuser.network, fuser.identity = open_export(name, engine, tiled=tile is not None, at_once=fuser.at_once)
         fuser.device, fuser.tile, fuser.text_width = torch.device("cpu"), tile, None
         return fuser
 

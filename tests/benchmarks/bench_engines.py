@@ -20,6 +20,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,10 +31,11 @@ import torch
 from engine_times import Block, engine_rows, verdict
 
 from fusion.export import export_network
-from fusion.folders import FolderOptions, fuse_folders
+from fusion.folders import FolderOptions, check_entries, fuse_folders
 from fusion.footage import Film, Footage
-from fusion.inference import Fuser, Output, fuse_for, read_checked, save_fused
+from fusion.inference import Fuser, fuse_for, read_checked, save_fused
 from fusion.quantisation import export_int8
+from fusion.thread_share import fusing_threads
 from fusion.video import fuse_videos
 from pipeline.allocator import keep_freed_memory
 from pipeline.console import emit_json, note, set_quiet, show_table
@@ -41,6 +43,7 @@ from pipeline.pairs import pair_folders
 from pipeline.synth import draw_pairs
 
 SIZE = (480, 640)
+BLOCK = 120  # pairs decoded, fused, encoded and then all of that together, before the next ones
 PARTS = ("engines", "video", "folders")
 
 
@@ -127,26 +130,28 @@ def video(fuser: Fuser, label: str, home: Path, frames: int, runs: int) -> list[
 
 
 def folders(fuser: Fuser, label: str, home: Path, sources: tuple[Path, Path], count: int) -> list[dict[str, Any]]:
-    """A folder end to end, and its stages alone, each in one thread; blocks of pairs in turn."""
-    pairs = pair_folders(*sources)[:count]
+    """A folder end to end, and its stages alone in the threads they have there; blocks of pairs in turn."""
+    pairs, options = pair_folders(*sources)[:count], FolderOptions()
     timings: dict[str, Timing] = {name: Timing() for name in ("decode", "fuse", "encode", "all")}
-    for start in range(0, len(pairs), 40):
-        block = pairs[start : start + 40]
-        for kind in ("vi", "ir"):
-            (home / f"{start}" / kind).mkdir(parents=True)
-        for pair in block:
-            for kind, path in (("vi", pair.first), ("ir", pair.second)):
-                (home / f"{start}" / kind / path.name).symlink_to(path.resolve())
-        with timings["decode"].run():
-            read = [read_checked(pair.first, pair.second) for pair in block]
-        with timings["fuse"].run():
-            fused = [fuse_for(fuser, one.visible, one.infrared, Output()) for one in read]
-        (home / f"{start}" / "alone").mkdir()
-        with timings["encode"].run():
-            for pair, one, image in zip(block, read, fused, strict=True):
-                save_fused(home / f"{start}" / "alone" / f"{pair.stem}.png", image, one.visible)
-        with timings["all"].run():
-            fuse_folders(fuser, *(home / f"{start}" / kind for kind in ("vi", "ir", "out")), FolderOptions())
+    with fusing_threads(fuser.at_once) as pool:
+        list(pool.map(lambda pair: fuser(*pair), 8 * [(np.zeros((*SIZE, 3), np.uint8), np.zeros(SIZE, np.uint8))]))
+        for start in range(0, len(pairs), BLOCK):
+            block, place = pairs[start : start + BLOCK], home / f"{start}"
+            for kind in ("vi", "ir", "alone"):
+                (place / kind).mkdir(parents=True)
+            for pair in block:
+                for kind, path in (("vi", pair.first), ("ir", pair.second)):
+                    (place / kind / path.name).symlink_to(path.resolve())
+            with ThreadPoolExecutor(options.jobs) as readers, timings["decode"].run():
+                read = list(readers.map(lambda pair: read_checked(pair.first, pair.second), block))
+            with timings["fuse"].run():
+                fused = list(pool.map(lambda one: fuse_for(fuser, one.visible, one.infrared, options.output), read))
+            targets = [place / "alone" / f"{pair.stem}{options.suffix}" for pair in block]
+            with ThreadPoolExecutor(options.jobs) as writers, timings["encode"].run():
+                list(writers.map(save_fused, targets, fused, [one.visible for one in read]))
+            with timings["all"].run():
+                entries = fuse_folders(fuser, *(place / kind for kind in ("vi", "ir", "out")), options)
+            check_entries(entries, place / "out")
     return rows("folder", label, timings, len(pairs))
 
 
@@ -194,6 +199,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--engine", default="openvino", help="for the video and the folder")
     parser.add_argument("--int8", action="store_true", help="for the video and the folder")
+    parser.add_argument("--at-once", type=int, default=2, help="pictures of a folder, each by its share of the threads")
     parser.add_argument("--folders", nargs=2, type=Path, help="default: drawn pairs of 640 x 480")
     parser.add_argument("--pairs", type=int, default=80)
     parser.add_argument("--json")
@@ -217,28 +223,33 @@ def main() -> None:
                 for line in said:
                     note(line)
             answers["engines"] = found
-        if {"video", "folders"} & set(parts):
-            label = (options.network or ["edge"])[0]
-            fuser = Fuser.from_pretrained(label, device="cpu")
+        for part in ("video", "folders"):
+            if part not in parts:
+                continue
+            name = (options.network or ["edge"])[0]
+            label = f"{name}, {options.engine}{' int8' if options.int8 else ''}"
+            at_once = options.at_once if part == "folders" else 1
             if options.engine != "torch":
                 set_quiet(True)
                 if options.int8:
-                    export_int8(label, options.engine, home / "engine", count=4)
+                    export_int8(name, options.engine, home / "engine", count=4)
                 else:
-                    export_network(label, options.engine, home / "engine")
-                fuser = Fuser.from_pretrained(home / "engine", engine=options.engine)
-                label = f"{label}, {options.engine}{' int8' if options.int8 else ''}"
-        if "video" in parts:
-            answers["video"] = video(fuser, label, home, options.frames, options.repeats)
-            table("two videos of 640 x 480 in, one out, decoding and encoding included", answers["video"])
-        if "folders" in parts:
+                    export_network(name, options.engine, home / "engine")
+            source = name if options.engine == "torch" else home / "engine"
+            fuser = Fuser.from_pretrained(source, device="cpu", engine=options.engine, at_once=at_once)
+            if part == "video":
+                answers[part] = video(fuser, label, home, options.frames, options.repeats)
+                table("two videos of 640 x 480 in, one out, decoding and encoding included", answers[part])
+                continue
             sources = options.folders
             if sources is None:
                 draw_pairs(home / "drawn", options.pairs, 0, height=SIZE[0], width=SIZE[1])
                 sources = home / "drawn" / "vi", home / "drawn" / "ir"
             (home / "folders").mkdir()
-            answers["folders"] = folders(fuser, label, home / "folders", tuple(sources), options.pairs)
-            table("a folder of pairs; decode and encode alone in one thread", answers["folders"])
+            answers[part] = folders(fuser, label, home / "folders", tuple(sources), options.pairs)
+            table(
+                f"a folder of pairs, {at_once} at once; the stages alone in the threads they have there", answers[part]
+            )
     if options.json:
         emit_json(answers, options.json)
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import errno
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from command_line import Run
 from fusion import folders
 from fusion.alignment import Fit, Fitted
 from fusion.folders import LOG, Entry, FolderOptions, check_entries, fuse_folders, read_log
-from fusion.inference import Fuser, Output, save_fused
+from fusion.inference import Fuser, Output, fuse_for, save_fused
 from pipeline.errors import InputError, TooManyFailures
-from pipeline.images import Picture
+from pipeline.images import Picture, read_image
 
 SHAPE = (24, 32)
 
@@ -64,6 +67,40 @@ def test_decoding_fusing_and_encoding_overlap(fuser: Fuser, home: Path, monkeypa
     run(fuser, home, jobs=1)
     whole = time.perf_counter() - started
     assert max(spent.values()) > 0.6 * whole, "one after the other they would take a third each"
+
+
+def test_pictures_are_fused_at_once_each_by_its_share_of_the_threads(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        fuser = Fuser.from_pretrained("nano", device="cpu")
+        assert fuser.at_once == 2
+        alone = [fuse_for(fuser, *pair(home, stem), Output()) for stem in "abcdef"]
+        meeting = threading.Barrier(2, timeout=20)  # breaks unless two come at the same time
+        threads = set()
+
+        def fuse(*given: Any) -> Any:
+            meeting.wait()
+            threads.add(torch.get_num_threads())
+            return fuse_for(*given)
+
+        monkeypatch.setattr(folders, "fuse_for", fuse)
+        entries = run(fuser, home)
+        assert [(entry.stem, entry.status) for entry in entries] == [(stem, "ok") for stem in "abcdef"]
+        assert threads == {2} and torch.get_num_threads() == 4
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 4, "threads that start later have all again"
+        for stem, expected in zip("abcdef", alone, strict=True):
+            written = np.asarray(Image.open(home / "out" / f"{stem}.png"))
+            assert np.abs(written.astype(int) - expected).max() <= 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def pair(home: Path, stem: str) -> list[Picture]:
+    return [read_image(home / kind / f"{stem}.png") for kind in ("vi", "ir")]
 
 
 @pytest.mark.parametrize(("suffix", "kind", "near"), [
