@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,27 +62,44 @@ def check_trackers(names: Sequence[str]) -> None:
             raise MissingPackage(f"tracker {name!r} needs its package: pip install {name}, or leave it out of trackers")
 
 
-def build_objective(origin: Origin, pairs: Pairs) -> Objective:
-    """The network of the recipe, with fresh weights or those to start from, and its teacher if it has one."""
-    recipe = origin.recipe
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """The weights a run is given, each loaded once: those it begins with, where they are not fresh, and its teacher's."""
+
+    start: Weights | None
+    teacher: Weights | None
+
+
+def given_weights(start: str | Path | None, teacher: str | Path | None) -> Given:
+    """Load what a new run is given. Raises WeightsError."""
+    return Given(start=load_weights(start) if start else None, teacher=load_weights(teacher) if teacher else None)
+
+
+def recorded_weights(origin: Origin) -> Given:
+    """Load what a run was started with. Raises WeightsError, and TrainingError when they are others by now."""
+    start = _recorded(origin.start, "the weights to start from") if origin.start else None
+    return Given(start=start, teacher=_recorded(origin.teacher, "the teacher's weights") if origin.teacher else None)
+
+
+def build_objective(recipe: Recipe, given: Given, pairs: Pairs) -> Objective:
+    """The network of the recipe, with fresh weights or those given, and its teacher if it has one."""
     config = network_entry(recipe.network).config
     reads = recipe.text and config.text_width is not None
     config = replace(config, text_width=pairs.text_width if reads else None)
     if isinstance(config, NetworkConfig):
         config = replace(config, fusion=recipe.fusion or config.fusion)
     network = build_network(config)
-    if origin.start:
-        _begin_with(network, recorded_weights(origin.start, "the weights to start from"))
+    if given.start:
+        _begin_with(network, given.start)
     factors = recipe.factors()
-    if origin.teacher is None:
+    if given.teacher is None:
         return Objective(network, {name: value for name, value in factors.items() if name not in DISTILLATION_TERMS})
-    weights = recorded_weights(origin.teacher, "the teacher's weights")
-    check_text_width(weights.network, pairs.text_width, pairs.shelf.name, origin.teacher["location"])
-    return Objective(network, factors, Distillation(weights.network, network, features="features" in factors))
+    teacher = given.teacher.network
+    check_text_width(teacher, pairs.text_width, pairs.shelf.name, given.teacher.name)
+    return Objective(network, factors, Distillation(teacher, network, features="features" in factors))
 
 
-def recorded_weights(saved: Mapping[str, str], what: str) -> Weights:
-    """The weights a run was started with. Raises TrainingError when they are others by now."""
+def _recorded(saved: Mapping[str, str], what: str) -> Weights:
     weights = load_weights(saved["location"])
     if weights.sha256 != saved["sha256"]:
         raise TrainingError(

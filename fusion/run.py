@@ -15,7 +15,7 @@ from typing import Any
 
 from fusion.checkpoints import FOLDER
 from fusion.recipe import Recipe, build_recipe
-from fusion.weights import CARD, CONFIG, MODEL, load_weights
+from fusion.weights import CARD, CONFIG, MODEL, Weights
 from pipeline.atomic import write_text
 from pipeline.errors import InputError, StoreError, TrainingError
 from pipeline.store import Store
@@ -68,9 +68,8 @@ def describe_store(store: Store, prior: str) -> dict[str, Any]:
     }
 
 
-def describe_weights(name: str | Path) -> dict[str, str]:
+def describe_weights(weights: Weights) -> dict[str, str]:
     """Where weights are, and the SHA-256 of their tensors."""
-    weights = load_weights(name)
     local = Path(weights.name)
     return {"location": str(local.resolve()) if local.exists() else weights.name, "sha256": weights.sha256}
 

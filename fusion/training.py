@@ -17,7 +17,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from fusion.assembly import build_objective, check_widths, compile_network, make_accelerator
+from fusion.assembly import (
+    Given,
+    build_objective,
+    check_widths,
+    compile_network,
+    given_weights,
+    make_accelerator,
+    recorded_weights,
+)
 from fusion.averaging import Average
 from fusion.batch import Batch
 from fusion.checkpoints import (
@@ -81,15 +89,16 @@ def start_run(
     """
     prepare_folder(out, overwrite=overwrite)
     opened = [Store.open(location) for location in stores]
+    given = given_weights(start_from, teacher)
     origin = Origin(
         recipe=recipe,
         stores=tuple(describe_store(store, recipe.prior) for store in opened),
-        teacher=describe_weights(teacher) if teacher else None,
+        teacher=describe_weights(given.teacher) if given.teacher else None,
         versions=versions(),
         revision=revision(),
-        start=describe_weights(start_from) if start_from else None,
+        start=describe_weights(given.start) if given.start else None,
     )
-    return _train(origin, opened, out, minutes=minutes, fresh=True)
+    return _train(origin, given, opened, out, minutes=minutes, fresh=True)
 
 
 def resume_run(run: Path, recipe: Recipe | None = None, *, minutes: float = 0) -> Result:
@@ -100,10 +109,10 @@ def resume_run(run: Path, recipe: Recipe | None = None, *, minutes: float = 0) -
     opened = [Store.open(saved["location"]) for saved in origin.stores]
     for saved, store in zip(origin.stores, opened, strict=True):
         check_store(saved, store)
-    return _train(origin, opened, run, minutes=minutes, fresh=False)
+    return _train(origin, recorded_weights(origin), opened, run, minutes=minutes, fresh=False)
 
 
-def _train(origin: Origin, stores: Sequence[Store], out: Path, *, minutes: float, fresh: bool) -> Result:
+def _train(origin: Origin, given: Given, stores: Sequence[Store], out: Path, *, minutes: float, fresh: bool) -> Result:
     recipe = origin.recipe
     accelerator = make_accelerator(recipe, out)
     main = accelerator.is_main_process
@@ -113,7 +122,7 @@ def _train(origin: Origin, stores: Sequence[Store], out: Path, *, minutes: float
     opened = [open_pairs(store, recipe, cache) for store in stores]
     training, held = [pair[0] for pair in opened], [pair[1] for pair in opened]
     check_widths(training)
-    objective = build_objective(origin, training[0])
+    objective = build_objective(recipe, given, training[0])
     network = objective.network
     average = Average(network, recipe.ema)
     optimizer = torch.optim.AdamW(objective.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fusion import assembly
 from fusion.catalog import NETWORKS
 from fusion.recipe import load_recipe
 from fusion.run import read_origin
@@ -36,6 +37,20 @@ def test_a_run_begins_with_the_given_weights_and_remembers_them(store: Path, tmp
     assert (fresh - expected.network.state_dict()["stem.weight"]).abs().max() > 0.01
     assert read_origin(tmp_path / "on").start == {"location": str(begun), "sha256": expected.sha256}
     assert read_origin(tmp_path / "fresh").start is None
+
+
+def test_teacher_and_starting_weights_are_loaded_once(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, teacher = saved(tmp_path / "begun"), saved(tmp_path / "teacher", "teacher-tiny")
+    loaded: list[Path] = []
+    monkeypatch.setattr(assembly, "load_weights", lambda name: loaded.append(name) or load_weights(name))
+    recipe = load_recipe("nano", "student", ["network=nano", "steps=1", "batch_size=2", "crop=48"])
+    start_run(recipe, [store], tmp_path / "run", teacher, start_from=begun)
+    assert loaded == [begun, teacher]
+    origin = read_origin(tmp_path / "run")
+    assert origin.teacher == {"location": str(teacher), "sha256": load_weights(teacher).sha256}
+    assert origin.start == {"location": str(begun), "sha256": load_weights(begun).sha256}
 
 
 def test_weights_of_another_network_are_refused(store: Path, tmp_path: Path) -> None:
