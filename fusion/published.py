@@ -7,9 +7,8 @@ import io
 from dataclasses import dataclass
 from importlib import resources
 
-import yaml
-
 from pipeline.errors import ManifestError
+from pipeline.yaml_text import read_yaml
 
 PAPERS = ("dtpf",)
 TABLES = ("1", "2")  # the comparison tables; 3 to 7 are ablations
@@ -45,7 +44,7 @@ class Paper:
 def load_paper(name: str = "dtpf") -> Paper:
     """Read manifests/papers/<name>.yaml and the CSV it names. Raises ManifestError for a row that is not as expected."""
     folder = resources.files("manifests") / "papers"
-    described = yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))
+    described = read_yaml((folder / f"{name}.yaml").read_text(encoding="utf-8"), name)
     text = (folder / described["tables"]).read_text(encoding="utf-8")
     rows: dict[tuple[str, str, str], PublishedRow] = {}
     for line, entry in enumerate(csv.DictReader(io.StringIO(text)), start=2):

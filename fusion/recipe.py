@@ -14,11 +14,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fusion.edge_losses import TERMS as EDGE_TERMS
 from fusion.losses import TERMS as FUSION_TERMS
 from pipeline.errors import ManifestError, closest
+from pipeline.yaml_text import read_yaml
 
 DARKENING = (("darken_visible", 0, 1), ("darken_infrared", 0, 1))
 STAGES = ("teacher", "student")
@@ -173,10 +172,7 @@ def parse_setting(setting: str) -> tuple[str, Any]:
     key, separator, text = setting.partition("=")
     if not separator or not key.strip():
         raise ManifestError(f"--set {setting!r}: expected key=value")
-    try:
-        return key.strip(), yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ManifestError(f"--set {setting!r}: the value is not valid YAML ({error})") from error
+    return key.strip(), read_yaml(text, f"--set {setting!r}")
 
 
 def _resolved(name: str, stage: str, seen: tuple[str, ...], base: str | None = None) -> dict[str, Any]:
@@ -201,10 +197,7 @@ def _read(name: str) -> dict[str, Any]:
     else:
         known = recipe_names()
         raise ManifestError(f"no recipe {name!r}{closest(name, known)}; there are: {', '.join(known)}")
-    try:
-        raw = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ManifestError(f"recipe {name}: not valid YAML ({error})") from error
+    raw = read_yaml(content, f"recipe {name}")
     if not isinstance(raw, dict):
         raise ManifestError(f"recipe {name}: expected a mapping of keys, found {type(raw).__name__}")
     return raw

@@ -8,9 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline.errors import ManifestError, closest
+from pipeline.yaml_text import read_yaml
 
 KNOWN_KEYS = frozenset({"title", "folder", "task", "modalities", "splits", "homepage", "terms", "citation"})
 SPLIT_KEYS = frozenset({"folders", "file", "stems", "expected"})
@@ -98,10 +97,7 @@ def load_manifest(name: str) -> Manifest:
 
 def parse_manifest(name: str, text: str) -> Manifest:
     """Build a manifest from YAML. Raises ManifestError naming the data set and the key."""
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ManifestError(f"{name}: not valid YAML ({error})") from error
+    raw = read_yaml(text, name)
     if not isinstance(raw, dict):
         raise ManifestError(f"{name}: a manifest is a mapping of {', '.join(sorted(KNOWN_KEYS))}")
     for key in raw:
@@ -181,7 +177,7 @@ def _split(name: str, key: str, entry: dict[str, Any], texts: dict[str, str]) ->
     folders = {modality: _inside(name, str(folder)) for modality, folder in entry["folders"].items()}
     if "file" not in entry:
         return Split(name=key, folders=folders, stems=entry.get("stems"), expected=entry.get("expected"))
-    raw = yaml.safe_load(texts[str(entry["file"])])
+    raw = read_yaml(texts[str(entry["file"])], str(entry["file"]))
     members: dict[str, list[str]] = {split: [str(stem) for stem in raw[split]] for split in ("train", "test")}
     if members_digest(members) != raw["sha256"]:
         raise ManifestError(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, overload
 
 from pipeline.errors import ImageError, InputError, PairingError
-from pipeline.images import EXTENSIONS, Picture, probe_image, read_image
+from pipeline.images import EXTENSIONS, GREY_MODES, Picture, probe_image, read_image
 from pipeline.manifest import Manifest, Split
 
 SHOWN = 5  # how many offending paths a message lists before it counts the rest
@@ -119,10 +119,8 @@ def read_pair(pair: Pair, channels: tuple[int, int] = (3, 1)) -> tuple[Picture, 
     first, second = read_image(pair.first), read_image(pair.second)
     _check_sizes(pair, first.size, second.size)
     for path, picture, wanted in ((pair.first, first, channels[0]), (pair.second, second, channels[1])):
-        if wanted == 1 and not picture.is_grey():
-            raise PairingError(
-                f"{path}: a colour image where a grey one (infrared, MRI) was expected; are the two modalities swapped?"
-            )
+        if wanted == 1:
+            _check_grey(path, picture)
     return first, second
 
 
@@ -145,14 +143,18 @@ def pair_size(pair: Pair, contents: tuple[bytes, bytes] | None = None) -> tuple[
 
 
 def check_order(pairs: Sequence[Pair], channels: tuple[int, int] = (3, 1), sample: int = 3) -> None:
-    """Decode a few pairs, spread over all, so that swapped folders are found before any work is done.
+    """Look at a few pairs, spread over all, so that swapped folders are found before any work is done.
 
-    Raises PairingError as ``read_pair`` does. A damaged file is not this check's business: whoever reads it names it.
+    Only what the headers leave open is decoded. Raises PairingError as ``read_pair`` does. A damaged file is not this
+    check's business: whoever reads it names it.
     """
     step = max(1, len(pairs) // sample)
     for pair in pairs[::step][:sample]:
         with suppress(ImageError):
-            read_pair(pair, channels)
+            pair_size(pair)
+            for path, wanted in zip((pair.first, pair.second), channels, strict=True):
+                if wanted == 1 and probe_image(path).mode not in GREY_MODES:
+                    _check_grey(path, read_image(path))
 
 
 def safe_key(stem: str) -> str:
@@ -261,6 +263,13 @@ def file_stem(file: str | Path) -> str:
 
 def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()  # noqa: PTH122 (a Path for each of a million names is slow)
+
+
+def _check_grey(path: Path, picture: Picture) -> None:
+    if not picture.is_grey():
+        raise PairingError(
+            f"{path}: a colour image where a grey one (infrared, MRI) was expected; are the two modalities swapped?"
+        )
 
 
 def _check_sizes(pair: Pair, first: tuple[int, int], second: tuple[int, int]) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import IO, overload
+from typing import IO, Any, overload
 
 from pipeline.errors import StoreError
 from pipeline.place import Place
@@ -105,15 +105,16 @@ class Plan(Sequence[PlanRow]):
             group = parquet.read(number) if number < parquet.groups else None
         if group is None or group.num_rows != min(self.group, self.rows - start):
             raise StoreError(f"{self.where}: its row groups are not those of a plan this program made")
-        rows = [PlanRow(**entry) for entry in group.to_pylist()]
+        rows = list(_with_offsets(group.to_pylist()))
         check_rows(rows, self.where, start=start, shard_size=self.shard_size)
-        return list(_with_offsets(rows))
+        return rows
 
 
-def _with_offsets(rows: Iterable[PlanRow]) -> Iterator[PlanRow]:
+def _with_offsets(entries: Iterable[dict[str, Any]]) -> Iterator[PlanRow]:
+    """Rows as they are stored, empty cells too, and where each one's images begin."""
     shard, offset = -1, 0
-    for row in rows:
-        if row.shard != shard:
-            shard, offset = row.shard, 0
-        yield replace(row, offset=offset)
-        offset += member_size(row.first_bytes) + member_size(row.second_bytes)
+    for entry in entries:
+        if entry["shard"] != shard:
+            shard, offset = entry["shard"], 0
+        yield PlanRow(**entry, offset=offset)
+        offset += member_size(entry["first_bytes"] or 0) + member_size(entry["second_bytes"] or 0)

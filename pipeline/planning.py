@@ -18,7 +18,7 @@ from pipeline.pairs import Pair, check_order
 from pipeline.place import place, write
 from pipeline.plan import PlanRow, planned_rows
 from pipeline.plan_file import write_plan
-from pipeline.shards import tar_header, tar_members
+from pipeline.shards import check_member, tar_members
 from pipeline.store import HEADER, PLAN, SCHEMA_VERSION, Header, Store
 
 SHARD_SIZE = 128  # two shards of decoded megapixel pairs still fit a small machine
@@ -65,7 +65,7 @@ def _fitting(rows: Iterator[PlanRow], modalities: tuple[str, str]) -> Iterator[P
     """The rows as they come; a name that does not fit a tar header is refused."""
     for row in rows:
         for member in tar_members([row], modalities):
-            tar_header(member)
+            check_member(member)
         yield row
 
 

@@ -37,7 +37,7 @@ def prior_rows(
                 "clip_text": fit.text if fit else None,
                 "tokens": fit.tokens if fit else None,
                 "dropped_events": fit.dropped if fit else None,
-                "text_embedding": vector.tolist() if vector is not None else None,
+                "text_embedding": vector,
                 "loss_weights": task.weights_for(e.type for e in caption.events).as_dict() if fit else None,
                 "raw_response": caption.raw,
                 "finish_reason": caption.finish_reason,

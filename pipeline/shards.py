@@ -76,14 +76,19 @@ def tar_size(members: Sequence[Member]) -> int:
     return -(-(members[-1].end + 2 * BLOCK) // RECORD) * RECORD
 
 
+def check_member(member: Member) -> None:
+    """Raises StoreError for a name or a size that does not fit a tar header."""
+    if len(member.name) > 100 or not member.name.isascii() or not 0 <= member.size < 8**11:
+        raise StoreError(f"{member.name[:120]!r} of {member.size} bytes does not fit a tar header")
+
+
 def tar_header(member: Member) -> bytes:
-    """The 512-byte ustar header (POSIX.1-1988): no owner, no time, mode 0644. Raises StoreError for what does not fit.
+    """The 512-byte ustar header (POSIX.1-1988): no owner, no time, mode 0644. Raises StoreError as ``check_member`` does.
 
     Written here because Python's own takes as long as hashing the image.
     """
-    name = member.name.encode("ascii", "replace")
-    if len(name) > 100 or not member.name.isascii() or not 0 <= member.size < 8**11:
-        raise StoreError(f"{member.name[:120]!r} of {member.size} bytes does not fit a tar header")
+    check_member(member)
+    name = member.name.encode("ascii")
     before = name.ljust(100, b"\0") + b"0000644\0" + 2 * b"0000000\0" + b"%011o\0" % member.size + b"00000000000\0"
     after = b"0" + bytes(100) + b"ustar\x0000" + bytes(247)
     checksum = sum(before) + sum(after) + 8 * ord(" ")

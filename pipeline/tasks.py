@@ -16,9 +16,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipeline.errors import ManifestError, closest
+from pipeline.yaml_text import read_yaml
 
 DESCRIPTION_LENGTH = 160  # characters; an upper bound for the constrained answer, the prompt asks for fifteen words
 SCENE_LENGTH = 240
@@ -191,10 +190,7 @@ def load_task(name: str) -> Task:
 
 def parse_task(content: bytes, *, source: str) -> Task:
     """Build a Task from YAML. Raises ManifestError for wrong or missing keys and labels without weights."""
-    try:
-        raw = yaml.safe_load(content)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{source}: not valid YAML ({error})") from error
+    raw = read_yaml(content, source)
     _check_keys(raw, TASK_KEYS, TASK_KEYS, source)
     if not isinstance(raw["events"], dict) or not isinstance(raw["severities"], dict):
         raise ManifestError(f"{source}: 'events' and 'severities' must be mappings")

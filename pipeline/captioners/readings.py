@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.images import Picture
 
 Grey = NDArray[np.float32]
-SAMPLES = 5000  # pixels, about, on a grid over the image
+SAMPLES = 3000  # pixels, about, on a grid over the image
 BANDS, BAND_ROWS = 6, 11
 CORE_ROWS = 6  # of a band: one row of blocks and its neighbour; every second one tells enough of steps along the rows
 WIDE = 400  # from this width on grain and column stripes are looked for in the middle half

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -56,17 +56,28 @@ class HashingEmbedder:
         vectors = np.zeros((len(texts), self.width), dtype=np.float64)
         for row, text in enumerate(texts):
             counts = Counter(_features(text))
-            values = [(1 if bits & 1 else -1) * count**0.5 for bits, count in counts.items()]
-            vectors[row] = np.bincount([(bits >> 1) % self.width for bits in counts], values, self.width)
+            bits = np.fromiter(counts, np.uint64, len(counts))
+            sizes = np.array([count**0.5 for count in counts.values()])  # numpy's root differs in a last digit
+            places = (bits >> np.uint64(1)) % np.uint64(self.width)
+            vectors[row] = np.bincount(places.astype(np.intp), np.where(bits & np.uint64(1), sizes, -sizes), self.width)
             if not vectors[row].any():
                 vectors[row, 0] = 1.0
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors.astype(np.float32)
 
 
-@lru_cache(maxsize=30_000)  # captions repeat their words; a few MB at most
 def _bits(feature: str) -> int:
     return int.from_bytes(hashlib.blake2b(feature.encode(), digest_size=8).digest(), "big")
+
+
+@lru_cache(maxsize=5_000)  # captions repeat their words; with the pairs of them a few MB at most
+def _word(word: str) -> int:
+    return _bits(f"w {word}")
+
+
+@lru_cache(maxsize=20_000)
+def _neighbours(first: str, second: str) -> int:
+    return _bits(f"p {first} {second}")
 
 
 @lru_cache(maxsize=5_000)
@@ -81,6 +92,4 @@ def _words(text: str) -> list[str]:
 
 def _features(text: str) -> Iterator[int]:
     words = _words(text)
-    yield from (_bits(f"w {word}") for word in words)
-    yield from (_bits(f"p {first} {second}") for first, second in pairwise(words))
-    yield from chain.from_iterable(map(_characters, words))
+    return chain(map(_word, words), map(_neighbours, words, words[1:]), chain.from_iterable(map(_characters, words)))

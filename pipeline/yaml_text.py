@@ -1,0 +1,19 @@
+"""YAML by PyYAML's C parser, where it was built: ten times as fast, and every worker reads a task and a manifest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from pipeline.errors import ManifestError
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def read_yaml(content: str | bytes, source: str) -> Any:
+    """The value of one document, of plain types only. Raises ManifestError naming ``source``."""
+    try:
+        return yaml.load(content, Loader=LOADER)
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise ManifestError(f"{source}: not valid YAML ({error})") from error
