@@ -53,6 +53,6 @@ def export(
         if json is not None:
             emit_json([asdict(one) for one in compared], json)
         else:
-            rows = [(f"{one.width} x {one.height}", one.difference) for one in compared]
-            show_table(f"{weights} for {to}, against PyTorch", ("size", "worst difference (0..1)"), rows)
+            rows = [(one.batch, f"{one.width} x {one.height}", one.difference) for one in compared]
+            show_table(f"{weights} for {to}, against PyTorch", ("pairs", "size", "worst difference (0..1)"), rows)
     note(f"wrote {out}; use it with: fusioncli fuse VISIBLE INFRARED --out PATH --engine {to} --weights {out}")

@@ -51,7 +51,8 @@ def onnx_export(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_an_export_fuses_as_pytorch_does(weights: Path, tmp_path: Path, to: str, precision: str) -> None:
     compared = export_network(weights, to, tmp_path / "out", precision)
-    assert len(compared) == 5 and max(one.difference for one in compared) <= TOLERANCE[precision]
+    assert [one.batch for one in compared] == [2, 2, 2, 2, 2, 1, 1]
+    assert max(one.difference for one in compared) <= TOLERANCE[precision]
     if precision == "fp16":
         assert max(one.difference for one in compared) > 1e-6, "half the bits must show somewhere"
     described = json.loads((tmp_path / "out" / "export.json").read_text())
@@ -120,6 +121,27 @@ def test_an_export_that_differs_is_refused(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("to", list(WRITERS))
+def test_an_export_that_is_right_for_the_traced_batch_alone_is_refused(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str
+) -> None:
+    honest = WRITERS[to]
+
+    class Bound(FusionGraph):
+        def forward(self, visible: torch.Tensor, infrared: torch.Tensor) -> torch.Tensor:
+            pairs = torch.ones_like(visible[:, 0, 0, 0]).sum()
+            return super().forward(visible, infrared) * (0.98 + 0.01 * pairs)
+
+    def bent(graph: FusionGraph, path: Path) -> None:
+        graph.__class__ = Bound
+        honest(graph, path)
+
+    monkeypatch.setitem(WRITERS, to, bent)
+    with pytest.raises(FusionError, match=r"differs from PyTorch by 0\.0\d* at 1 x"):
+        export_network(weights, to, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_eight_bits_cost_little_and_the_cost_is_printed(fusioncli: Run, data_root: Path, tmp_path: Path) -> None:
     for kind in ("vi", "ir"):
         (tmp_path / kind).mkdir()
@@ -129,7 +151,7 @@ def test_eight_bits_cost_little_and_the_cost_is_printed(fusioncli: Run, data_roo
     assert done.returncode == 0, done.stderr
     assert all(word in done.stdout for word in ("VIF", "Qabf", "3 pairs"))
     described = json.loads((tmp_path / "o8" / "export.json").read_text())
-    assert described["precision"] == "int8" and described["calibrated_on"] == 3 and len(described["compared"]) == 5
+    assert described["precision"] == "int8" and described["calibrated_on"] == 3 and len(described["compared"]) == 7
     single, eight = Fuser.from_pretrained("nano", device="cpu"), Fuser.from_pretrained(tmp_path / "o8", engine="onnx")
     for shape in ((8, 11), (51, 34)):
         pair = np.random.default_rng(1).random((2, *shape, 3)), np.random.default_rng(2).random((2, *shape))
@@ -142,7 +164,7 @@ def test_eight_bits_cost_little_and_the_cost_is_printed(fusioncli: Run, data_roo
 def test_openvino_takes_eight_bits_too_on_drawn_pairs(tmp_path: Path) -> None:
     quantised = export_int8("nano", "openvino", tmp_path / "out", count=2)
     assert (quantised.calibrated_on, quantised.measured_on) == (2, 2)
-    assert [one.name for one in quantised.costs] == ["VIF", "Qabf"] and len(quantised.compared) == 5
+    assert [one.name for one in quantised.costs] == ["VIF", "Qabf"] and len(quantised.compared) == 7
     fused = Fuser.from_pretrained(tmp_path / "out", engine="openvino")(np.zeros((9, 10, 3)), np.zeros((9, 10)))
     assert fused.shape == (9, 10, 3)
 
@@ -174,9 +196,11 @@ def test_a_teacher_is_not_exported(tmp_path: Path) -> None:
         FusionGraph(NETWORKS["teacher-tiny"].build())
 
 
-def test_an_engine_is_safe_in_several_threads(weights: Path, tmp_path: Path) -> None:
-    export_network(weights, "openvino", tmp_path / "out")
-    fuser = Fuser.from_pretrained(tmp_path / "out", engine="openvino")
+@pytest.mark.parametrize(("to", "at_once"), [("openvino", None), ("openvino", 2), ("onnx", 2)])
+def test_an_engine_is_safe_in_several_threads(weights: Path, tmp_path: Path, to: str, at_once: int | None) -> None:
+    export_network(weights, to, tmp_path / "out")
+    fuser = Fuser.from_pretrained(tmp_path / "out", engine=to, at_once=at_once)
+    assert fuser.at_once == (at_once or 1)
     generator = np.random.default_rng(0)
     pairs = [
         (generator.random((40, 48, 3), dtype=np.float32), generator.random((40, 48), dtype=np.float32))
@@ -192,7 +216,7 @@ def test_an_engine_is_safe_in_several_threads(weights: Path, tmp_path: Path) -> 
 def test_the_command_line_exports_and_fuses(fusioncli: Run, weights: Path, tmp_path: Path) -> None:
     done = fusioncli("export", "--weights", weights, "--to", "onnx", "--out", "exported", "--json", "-")
     assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)) == 5
+    assert len(json.loads(done.stdout)) == 7
     generator = np.random.default_rng(0)
     Image.fromarray(generator.integers(0, 256, (37, 45, 3)).astype(np.uint8)).save(tmp_path / "v.png")
     Image.fromarray(generator.integers(0, 256, (37, 45)).astype(np.uint8)).save(tmp_path / "i.png")
