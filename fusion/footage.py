@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +30,8 @@ SETTINGS = {
     "mpeg4": {"q": "3"},
 }
 SILENCE = 20.0  # seconds after which a source that sends nothing is given up
-WEBCAM = "/dev/video"
+WEBCAMS = {"/dev/video": "v4l2", "v4l2:": "v4l2", "avfoundation:": "avfoundation", "dshow:": "dshow"}  # FFmpeg's names
+WEBCAM_HERE = {"linux": "/dev/video0", "darwin": "avfoundation:0", "win32": "dshow:NAME"}
 BT709 = 1  # how FFmpeg numbers this matrix of luma and chroma; 2 is "not said"
 UNSAID = 2
 
@@ -50,7 +52,19 @@ def is_video(source: str) -> bool:
 
 def is_live(source: str) -> bool:
     """Whether it is a webcam or a URL, so that it may have no end."""
-    return "://" in source or source.startswith(WEBCAM)
+    return "://" in source or webcam(source) is not None
+
+
+def webcam(source: str) -> tuple[str, str] | None:
+    """What FFmpeg opens for a webcam and by which of its devices; None for what is none.
+
+    Linux: /dev/video0, or v4l2: and a path; macOS: avfoundation: and a number or name; Windows: dshow: and a name.
+    """
+    for prefix, device in WEBCAMS.items():
+        if source.startswith(prefix):
+            name = source.removeprefix(f"{device}:")
+            return (f"video={name}" if device == "dshow" and "=" not in name else name), device
+    return None
 
 
 class Footage:
@@ -63,11 +77,12 @@ class Footage:
         if not live and not Path(source).is_file():
             raise InputError(f"{source}: no such file")
         try:
-            if source.startswith(WEBCAM):
-                self.container = av.open(source, format="v4l2")
+            camera = webcam(source)
+            if camera is not None:
+                self.container = _opened_webcam(source, *camera)
             else:
                 whole = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}
-                self.container = av.open(source, options=whole, timeout=SILENCE if is_live(source) else None)
+                self.container = av.open(source, options=whole, timeout=SILENCE if live else None)
         except (av.error.FFmpegError, OSError) as error:
             raise InputError(f"{source}: not a video that can be opened ({_reason(error)})") from error
         if not self.container.streams.video:
@@ -187,6 +202,22 @@ def check_film(path: Path) -> None:
         raise InputError(f"{path}: unknown video format {path.suffix!r}; use one of {', '.join(CODECS)}")
     if not path.parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist")
+
+
+def _opened_webcam(source: str, name: str, device: str) -> Any:
+    av = _av()
+    if not any(device in known.split(",") for known in av.formats_available):
+        usual = WEBCAM_HERE.get(sys.platform)
+        raise InputError(
+            f"{source}: no {device} webcams on this machine{f'; here they are called like {usual}' if usual else ''}"
+        )
+    try:
+        return av.open(name, format=device)
+    except FileNotFoundError as error:
+        there = ", ".join(sorted(map(str, Path("/dev").glob("video[0-9]*")))) if device == "v4l2" else ""
+        raise InputError(
+            f"{source}: no such webcam; {f'there are {there}' if there else 'none is connected'}"
+        ) from error
 
 
 def _av() -> Any:

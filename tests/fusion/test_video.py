@@ -284,8 +284,8 @@ def test_a_video_cut_short_is_named(fuser: Fuser, tmp_path: Path) -> None:
 
 
 def test_the_names_of_videos_are_told_from_those_of_images() -> None:
-    assert all(is_video(name) for name in ("a.MP4", "b.webm", "rtsp://host/1", "/dev/video0"))
-    assert not any(is_video(name) for name in ("a.png", "folder", "/dev/null"))
+    assert all(is_video(name) for name in ("a.MP4", "b.webm", "rtsp://host/1", "/dev/video0", "dshow:Camera"))
+    assert not any(is_video(name) for name in ("a.png", "folder", "/dev/null", "camera:0"))
 
 
 def test_the_command_fuses_videos_and_reports(fusioncli: Run, tmp_path: Path) -> None:
