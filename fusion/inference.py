@@ -86,7 +86,7 @@ class Fuser(HubWeights):
         """Load a run or weights folder, a shipped name, or a Hub id; for another engine, a folder made by ``export``.
 
         ``engine``: torch, onnx, openvino or torchscript; all but torch run on the CPU. ``at_once``: how many
-        pictures ``fuse_folders`` fuses at the same time, each with a share of the threads; another engine than torch then
+        pictures or frames folders and videos fuse at the same time, each with a share of the threads; another engine than torch then
         has no more than that share for one. ``hub`` takes what ``huggingface_hub`` does: revision, token, cache_dir,
         local_files_only, force_download. Raises WeightsError.
         """

@@ -23,9 +23,12 @@ from fusion.flicker import FlickerMeter
 from fusion.footage import Film, Footage, Moment, check_film, is_live
 from fusion.inference import Fuser, save_transform
 from fusion.relay import ahead
+from fusion.thread_share import fusing_threads
 from pipeline.atomic import atomic_path
 from pipeline.errors import InputError, PairingError
 from pipeline.images import Picture
+
+Sources = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # the visible pixels (H, W, 3) and the infrared's (H, W)
 
 AHEAD = 4  # frames decoded, and encoded, before or after the one being fused
 COLOUR_NOISE = 24  # grey levels between the channels of an infrared frame that chroma coding may leave
@@ -124,7 +127,7 @@ def nearest(visible: Iterator[Moment], infrared: Iterator[Moment], shown: float)
 
 
 class _Fusing:
-    """One run: decoding, fusing and encoding, each in a thread of its own."""
+    """One run: decoding, fusing and encoding, each in threads of its own; the fuser says how many fuse (``at_once``)."""
 
     def __init__(
         self,
@@ -138,54 +141,72 @@ class _Fusing:
         self.names = footage[0].source, footage[-1].source
         self.placement: Placement | None = None
         self.flicker = FlickerMeter()
+        self.film: Film | None = None
+        self.last: Pairing | None = None
+        self.looked = False  # at the first pair
+        self.started = 0.0
+        self.done = self.repeated = 0
 
     def into(self, temporary: Path, out: Path) -> Report:
-        started = time.perf_counter()
-        done = repeated = 0
-        last: Pairing | None = None
-        film: Film | None = None
-        leading = self.footage[0]
+        self.started = time.perf_counter()
         live = any(is_live(one.source) for one in self.footage)
         readers = [ahead(one.frames(), AHEAD) for one in self.footage]
-        waiting: deque[Future[None]] = deque()
+        fusing: deque[tuple[Pairing, Sources, Future[NDArray[np.uint8]]]] = deque()
+        writing: deque[Future[None]] = deque()
         try:
-            with ThreadPoolExecutor(1) as writer:
+            with ThreadPoolExecutor(1) as writer, fusing_threads(self.fuser.at_once) as fusers:
+
+                def settle(frames: int) -> None:
+                    """Hand fused frames on, in order, until no more than ``frames`` are being fused."""
+                    while len(fusing) > frames:
+                        pairing, sources, fused = fusing.popleft()
+                        writing.append(writer.submit(self._write, temporary, pairing, sources, fused.result()))
+                        if len(writing) > AHEAD:
+                            writing.popleft().result()
+                        self._count(pairing)
+
                 try:
                     for pairing in self._pairings(readers):
-                        visible, infrared = self._fitted(pairing)
-                        fused = self.fuser(visible, infrared)
-                        self.flicker.add(visible, infrared, fused)
-                        film = film or Film(temporary, leading, fused.shape[:2], self.sound)
-                        waiting.append(writer.submit(film.add, fused, pairing.visible.stamp))
-                        if len(waiting) > AHEAD:
-                            waiting.popleft().result()
-                        done += 1
-                        repeated += last is not None and pairing.index == last.index
-                        last = pairing
-                        self.on_frame(done, done / (time.perf_counter() - started), leading.count)
+                        sources = self._fitted(pairing)
+                        fusing.append((pairing, sources, fusers.submit(self.fuser, *sources)))
+                        settle(self.fuser.at_once)
                 except KeyboardInterrupt:
                     if not live:
                         raise
-                for one in waiting:
+                settle(0)
+                for one in writing:
                     one.result()
         finally:
             for reader in readers:
                 reader.close()
+        film, last, leading = self.film, self.last, self.footage[0]
         if film is None or last is None:
             raise PairingError(f"{self.names[0]} and {self.names[1]}: no moment that both show")
         film.close(end=float(last.visible.stamp * leading.base) + float(1 / leading.rate))
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - self.started
         save_transform(out, self.placement.described if self.placement else None)
         return Report(
-            frames=done,
+            frames=self.done,
             seconds=seconds,
-            rate=done / seconds,
+            rate=self.done / seconds,
             playback=float(leading.rate),
-            repeated=repeated,
-            skipped=last.index + 1 - (done - repeated),
+            repeated=self.repeated,
+            skipped=last.index + 1 - (self.done - self.repeated),
             audio=self.sound is not None,
             flicker=self.flicker.value,
         )
+
+    def _write(self, temporary: Path, pairing: Pairing, sources: Sources, fused: NDArray[np.uint8]) -> None:
+        """In the one thread that writes, frame after frame."""
+        self.flicker.add(*sources, fused)
+        self.film = self.film or Film(temporary, self.footage[0], (fused.shape[0], fused.shape[1]), self.sound)
+        self.film.add(fused, pairing.visible.stamp)
+
+    def _count(self, pairing: Pairing) -> None:
+        self.done += 1
+        self.repeated += self.last is not None and pairing.index == self.last.index
+        self.last = pairing
+        self.on_frame(self.done, self.done / (time.perf_counter() - self.started), self.footage[0].count)
 
     def _pairings(self, readers: Sequence[Iterator[Moment]]) -> Iterator[Pairing]:
         limit = self.options.seconds
@@ -208,12 +229,12 @@ class _Fusing:
             return Pairing(visible=left, infrared=right, index=index)
         return Pairing(visible=right, infrared=left, index=index)
 
-    def _fitted(self, pairing: Pairing) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def _fitted(self, pairing: Pairing) -> Sources:
         """The visible pixels (H, W, 3) and the infrared's (H, W), brought together as the first pair was."""
         visible = Picture(pixels=pairing.visible.pixels)
         infrared = Picture(pixels=np.ascontiguousarray(pairing.infrared.pixels[..., 1]))
         asked = self.options.asked
-        if self.flicker.last is None:
+        if not self.looked:
             if not Picture(pixels=pairing.infrared.pixels).is_grey(COLOUR_NOISE):
                 raise PairingError(
                     f"{self.names[1]}: a colour video where the infrared one was expected; are they swapped?"
@@ -222,6 +243,7 @@ class _Fusing:
                 self.placement = _even(place(visible, infrared, self.names, str(asked.align)))
             else:
                 fit(visible, infrared, self.names, asked)
+            self.looked = True
         if self.placement is not None:
             infrared = moved(infrared, self.placement, visible.size)
             visible = cropped(visible, self.placement.box)

@@ -31,7 +31,7 @@ def fuse(
     at_once: Annotated[
         int | None,
         typer.Option(
-            help="For folders: pictures fused at the same time, each by a share of the CPU's threads; default 2, on a GPU 1.",
+            help="For folders and videos: pictures fused at the same time, each by a share of the CPU's threads; default 2, on a GPU 1.",
             show_default=False,
         ),
     ] = None,
@@ -92,8 +92,8 @@ def fuse(
         raise InputError(f"{visible} and {infrared}: only {videos[0]} is a video; give two")
     if videos and (grey or sixteen_bit):
         raise InputError("--grey and --sixteen-bit are for images; videos are written in colour of 8 bits")
-    if at_once is not None and (not folders or at_once < 1):
-        raise InputError(f"--at-once {at_once}: {'at least 1' if folders else 'for folders'}")
+    if at_once is not None and (at_once < 1 or not (folders or videos)):
+        raise InputError(f"--at-once {at_once}: {'at least 1' if at_once < 1 else 'for folders and videos'}")
     if not videos and (side_by_side or seconds is not None or json is not None):
         raise InputError("--side-by-side, --seconds and --json are for videos")
     if not folders and not videos:
@@ -103,7 +103,7 @@ def fuse(
             raise InputError(f"--engine {engine} needs --weights: a folder made by `fusioncli export --to {engine}`")
         weights, reason = default_weights(accelerator=torch.cuda.is_available())
         note(f"weights: {weights} ({reason})")
-    if folders and engine != "torch":
+    if (folders or videos) and engine != "torch":
         at_once = at_once or usual()
     fuser = Fuser.from_pretrained(weights, device=device, tile=tile, engine=engine, at_once=at_once)
     if videos:

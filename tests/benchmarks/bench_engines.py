@@ -112,8 +112,8 @@ def video(fuser: Fuser, label: str, home: Path, frames: int, runs: int) -> list[
             footage.close()
 
     def fuse() -> None:
-        for pair in pairs:
-            fuser(*pair)
+        with fusing_threads(fuser.at_once) as pool:
+            list(pool.map(lambda pair: fuser(*pair), pairs))
 
     def encode() -> None:
         like = Footage(str(paths[0]))
@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=120)
     parser.add_argument("--engine", default="openvino", help="for the video and the folder")
     parser.add_argument("--int8", action="store_true", help="for the video and the folder")
-    parser.add_argument("--at-once", type=int, default=2, help="pictures of a folder, each by its share of the threads")
+    parser.add_argument("--at-once", type=int, default=2, help="pictures or frames, each by its share of the threads")
     parser.add_argument("--folders", nargs=2, type=Path, help="default: drawn pairs of 640 x 480")
     parser.add_argument("--pairs", type=int, default=80)
     parser.add_argument("--json")
@@ -228,7 +228,6 @@ def main() -> None:
                 continue
             name = (options.network or ["edge"])[0]
             label = f"{name}, {options.engine}{' int8' if options.int8 else ''}"
-            at_once = options.at_once if part == "folders" else 1
             if options.engine != "torch":
                 set_quiet(True)
                 if options.int8:
@@ -236,7 +235,7 @@ def main() -> None:
                 else:
                     export_network(name, options.engine, home / "engine")
             source = name if options.engine == "torch" else home / "engine"
-            fuser = Fuser.from_pretrained(source, device="cpu", engine=options.engine, at_once=at_once)
+            fuser = Fuser.from_pretrained(source, device="cpu", engine=options.engine, at_once=options.at_once)
             if part == "video":
                 answers[part] = video(fuser, label, home, options.frames, options.repeats)
                 table("two videos of 640 x 480 in, one out, decoding and encoding included", answers[part])
@@ -248,7 +247,8 @@ def main() -> None:
             (home / "folders").mkdir()
             answers[part] = folders(fuser, label, home / "folders", tuple(sources), options.pairs)
             table(
-                f"a folder of pairs, {at_once} at once; the stages alone in the threads they have there", answers[part]
+                f"a folder of pairs, {options.at_once} at once; the stages alone in the threads they have there",
+                answers[part],
             )
     if options.json:
         emit_json(answers, options.json)

@@ -33,7 +33,7 @@ SIZE = (64, 96)
 
 @pytest.fixture(scope="module")
 def fuser() -> Fuser:
-    return Fuser.from_pretrained("nano", device="cpu")
+    return Fuser.from_pretrained("nano", device="cpu", at_once=2)
 
 
 def flat(grey: int, size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
