@@ -23,8 +23,8 @@ from pipeline.manifest import Manifest
 from pipeline.pairs import Pair
 from pipeline.place import write
 from pipeline.plan import NAME
-from pipeline.planning import open_or_plan
-from pipeline.runners import RUNNERS
+from pipeline.planning import SHARD_SIZE, open_or_plan
+from pipeline.runners import RUNNERS, Run
 from pipeline.shards import FAILED
 from pipeline.store import DEFAULT_PRIOR, Store
 
@@ -95,20 +95,22 @@ def caption_pairs(options: CaptionOptions, source: Source | None) -> Summary:
     if frozen is None:
         check_captioner(captioner)
     check_embedder(embedder)
-    store = _store(options, source)
-    spec = JobSpec(
-        store=options.store,
-        prior=prior,
-        root=str(source.root) if source else None,
-        task=store.header.task,
-        captioner=captioner,
-        embedder=embedder,
-        captioner_settings=options.captioner_settings,
-        embedder_settings=options.embedder_settings,
-        captions_of=frozen,
-        retry_failed=options.retry_failed,
-    )
-    seconds = _run(spec, store, options)
+    workers = _workers(options, source, captioner if frozen is None else "")
+    with RUNNERS[options.runner](workers) as run:  # processes load their modules while the plan is made
+        store = _store(options, source)
+        spec = JobSpec(
+            store=options.store,
+            prior=prior,
+            root=str(source.root) if source else None,
+            task=store.header.task,
+            captioner=captioner,
+            embedder=embedder,
+            captioner_settings=options.captioner_settings,
+            embedder_settings=options.embedder_settings,
+            captions_of=frozen,
+            retry_failed=options.retry_failed,
+        )
+        seconds = _run(spec, store, options, run, workers)
     summary = summarise(store, prior, seconds)
     if summary.done == summary.shards:
         write_card(store)
@@ -201,9 +203,8 @@ def _store(options: CaptionOptions, source: Source | None) -> Store:
     )
 
 
-def _run(spec: JobSpec, store: Store, options: CaptionOptions) -> float:
-    mine = [shard for shard in range(store.header.shards) if shard % options.world_size == options.rank]
-    workers = options.workers or default_workers(spec.captioner if spec.captions_of is None else "")
+def _run(spec: JobSpec, store: Store, options: CaptionOptions, run: Run, workers: int) -> float:
+    mine = _stripe(store.header.shards, options)
     started = time.monotonic()
     state: Counter[str] = Counter()
     with progress("rate", "failed") as bar:
@@ -216,12 +217,27 @@ def _run(spec: JobSpec, store: Store, options: CaptionOptions) -> float:
             rate = f"{state['pairs'] / elapsed:.1f} pairs/s{tokens}"
             bar.update(task, advance=step.pairs, rate=rate, failed=f"{state['failed']} failed")
 
-        RUNNERS[options.runner](spec, mine, workers, report)
+        run(spec, mine, report)
     seconds = time.monotonic() - started
     log: dict[str, Any] = {"prior": spec.prior, "seconds": seconds, "workers": workers, "runner": options.runner}
     name = f"logs/run-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{socket.gethostname()}-{os.getpid()}.json"
     write(store.place, name, json.dumps({**log, **state}, indent=1).encode())
     return seconds
+
+
+def _stripe(shards: int, options: CaptionOptions) -> range:
+    """The shards that are this run's: all, or every ``world_size``-th."""
+    return range(options.rank, shards, options.world_size)
+
+
+def _workers(options: CaptionOptions, source: Source | None, captioner: str) -> int:
+    """As many as asked for, but no more than this run has shards."""
+    try:
+        shards = Store.open(options.store).header.shards
+    except StoreError:  # it is about to be planned
+        pairs = min(len(source.pairs), options.limit or math.inf) if source else 0
+        shards = math.ceil(pairs / (options.shard_size or SHARD_SIZE))
+    return min(options.workers or default_workers(captioner), len(_stripe(shards, options)))
 
 
 def _unfinished(store: Store, spec: JobSpec, shards: Sequence[int]) -> int:

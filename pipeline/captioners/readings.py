@@ -142,7 +142,8 @@ def _block_means(values: Grey) -> Grey:
     # two products with a vector are quicker than one mean over two axes
     rows, columns = values.shape[1] // BLOCK, values.shape[2] // BLOCK
     lines = values[:, : rows * BLOCK, : columns * BLOCK].reshape(len(values), rows, BLOCK, columns * BLOCK)
-    means: Grey = (BLOCK_SHARE @ lines).reshape(len(values), rows, columns, BLOCK) @ BLOCK_SHARE
+    lines = np.matmul(BLOCK_SHARE, lines).reshape(len(values), rows, columns, BLOCK)
+    means: Grey = np.matmul(lines, BLOCK_SHARE)
     return means
 
 
@@ -169,18 +170,16 @@ def _stripes(bands: Grey) -> float:
     """Amplitude of offsets that whole columns share: what the upper and the lower half of the image have in common."""
     if bands.shape[2] < 32 or bands.shape[:2] == (1, 1):
         return 0.0
+    share = np.full(bands.shape[1], 1 / bands.shape[1], dtype=np.float32)  # a product is quicker than a mean
     profile = (
-        _row_means(bands) if len(bands) > 1 else np.stack([half.mean(axis=0) for half in np.array_split(bands[0], 2)])
+        np.matmul(share, bands)
+        if len(bands) > 1
+        else np.stack([half.mean(axis=0) for half in np.array_split(bands[0], 2)])
     )
     fine = profile[:, 1:-1] - (profile[:, :-2] + profile[:, 2:]) / 2
     half = len(fine) // 2
     shared = _middle(fine[:half]) * _middle(fine[half:])
     return float(np.sqrt(max(0.0, _quantiles(shared, 0.5)[0] / 0.455 / 1.5)))
-
-
-def _row_means(bands: Grey) -> Grey:
-    means: Grey = np.full(bands.shape[1], 1 / bands.shape[1], dtype=np.float32) @ bands
-    return means
 
 
 def _middle(profiles: Grey) -> Grey:

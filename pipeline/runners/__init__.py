@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from pipeline.job import JobSpec, Report
 
-Runner = Callable[[JobSpec, Sequence[int], int, Report], None]
+Run = Callable[[JobSpec, Sequence[int], Report], None]
+Runner = Callable[[int], AbstractContextManager[Run]]  # of a number of workers
 
 
-def _local(spec: JobSpec, shards: Sequence[int], workers: int, report: Report) -> None:
-    from pipeline.runners.local import run
+def _local(workers: int) -> AbstractContextManager[Run]:
+    from pipeline.runners.local import local
 
-    run(spec, shards, workers, report)
+    return local(workers)
 
 
-def _ray(spec: JobSpec, shards: Sequence[int], workers: int, report: Report) -> None:
-    from pipeline.runners.ray import run
+def _ray(workers: int) -> AbstractContextManager[Run]:
+    from pipeline.runners.ray import cluster
 
-    run(spec, shards, workers, report)
+    return cluster(workers)
 
 
 RUNNERS: dict[str, Runner] = {"local": _local, "ray": _ray}

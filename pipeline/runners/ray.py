@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pipeline.allocator import keep_freed_memory
 from pipeline.errors import FusionError, MissingPackage
 from pipeline.job import JobSpec, Report
+from pipeline.runners import Run
 from pipeline.runners.local import WorkerFailed, work
 
 LOOK_EVERY = 0.5  # seconds between looks at the workers' progress
+
+
+@contextmanager
+def cluster(workers: int) -> Iterator[Run]:
+    """What finishes shards with ``workers`` Ray tasks; nothing starts before there is work. It raises as ``run`` does."""
+    yield lambda spec, shards, report: run(spec, shards, workers, report)
 
 
 def run(spec: JobSpec, shards: Sequence[int], workers: int, report: Report) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,11 @@ import pipeline.decoding
 import pipeline.job
 from pipeline.captioners.base import CaptionRequest
 from pipeline.captioners.scripted import ScriptedCaptioner
+from pipeline.errors import FusionError, ImageError
 from pipeline.events import Caption
 from pipeline.images import Picture, read_image
-from pipeline.job import Job, JobSpec, Progress
-from pipeline.runners import RUNNERS
+from pipeline.job import Job, JobSpec, Progress, Report
+from pipeline.runners import RUNNERS, Run
 from stores import caption, contents
 
 
@@ -40,14 +43,19 @@ def test_ray_makes_the_same_bytes_and_tells_its_progress(
     folders = draw_pairs(14)
     caption(tmp_path / "local", folders, shard_size=3, do_fail=0.2)
     seen: list[Progress] = []
-    run = RUNNERS["ray"]
+    runner = RUNNERS["ray"]
 
-    def watched(spec: JobSpec, shards: Sequence[int], workers: int, report: Any) -> None:
-        def told(step: Progress) -> None:
-            seen.append(step)
-            report(step)
+    @contextmanager
+    def watched(workers: int) -> Iterator[Run]:
+        def watch(spec: JobSpec, shards: Sequence[int], report: Report) -> None:
+            def told(step: Progress) -> None:
+                seen.append(step)
+                report(step)
 
-        run(spec, shards, workers, told)
+            run(spec, shards, told)
+
+        with runner(workers) as run:
+            yield watch
 
     monkeypatch.setitem(RUNNERS, "ray", watched)
     caption(tmp_path / "ray", folders, shard_size=3, do_fail=0.2, runner="ray", workers=2)
@@ -137,3 +145,23 @@ def test_a_commit_that_fails_is_said_and_gives_its_claim_back(
     caption(tmp_path / "s", folders, prior="calm")
     rows = [(tmp_path / "s/priors" / name / "shard-000000.parquet").read_bytes() for name in ("again", "calm")]
     assert rows[0] == rows[1]
+
+
+def test_workers_that_wait_for_a_plan_end_when_there_is_none(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(4)
+    cut = next(folders[1].iterdir())
+    cut.write_bytes(cut.read_bytes()[:20])
+    with pytest.raises(ImageError, match=cut.name):
+        caption(tmp_path / "s", folders, shard_size=2, workers=2)
+    assert multiprocessing.active_children() == []
+    assert not (tmp_path / "s" / "store.json").exists()
+
+
+def test_what_a_worker_raises_is_raised_here_and_the_rest_resumes(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(8)
+    with pytest.raises(FusionError, match="told to"):
+        caption(tmp_path / "s", folders, shard_size=2, workers=2, do_stop_at="p0005")
+    assert multiprocessing.active_children() == []
+    caption(tmp_path / "s", folders, shard_size=2, workers=2)
+    caption(tmp_path / "calm", folders, shard_size=2)
+    assert contents(tmp_path / "s") == contents(tmp_path / "calm")
