@@ -66,6 +66,23 @@ def test_a_lossless_webp_that_is_cut_short_is_no_image() -> None:
             probe_image(content[:length], name="a.webp")
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "I;16", "P", "LA"])
+def test_every_kind_of_grey_png_gives_what_pil_gives(mode: str) -> None:
+    image = Image.new("I;16", (7, 5)) if mode == "I;16" else noise(5, 7, "L").convert(mode)
+    content = encoded(image, "PNG")
+    with Image.open(io.BytesIO(content)) as opened:
+        assert probe_image(content).mode == opened.mode
+    assert (probe_image(content).height, probe_image(content).width) == (5, 7)
+
+
+@pytest.mark.parametrize("place", [1, 14, 19, 24, 30])
+def test_a_png_whose_header_is_damaged_is_no_image(place: int) -> None:
+    content = bytearray(encoded(noise(64, 64, "L"), "PNG"))
+    content[place] ^= 0x40
+    with pytest.raises(ImageError, match="a.png"):
+        probe_image(bytes(content), name="a.png")
+
+
 def test_a_format_that_is_not_offered_is_refused_whatever_the_name() -> None:
     with pytest.raises(ImageError, match="not an image this program can read"):
         read_image(encoded(noise(9, 9, "L"), "PPM"), name="a.png")
