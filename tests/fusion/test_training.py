@@ -128,7 +128,8 @@ def test_bf16_trains_with_fp32_losses(store: Path, tmp_path: Path) -> None:
     assert all(value.dtype == torch.float32 for value in weights.values())
 
 
-@pytest.mark.slow  # compiling takes a minute, and six for the attention network
+@pytest.mark.slow
+@pytest.mark.timeout(2400)  # compiling takes a minute, and ten for the attention network
 @pytest.mark.skipif(not shutil.which("g++"), reason="compiling needs a C++ compiler")
 @pytest.mark.parametrize("network", ["nano", "student-tiny"])
 def test_a_compiled_run_has_the_same_losses_and_names(store: Path, tmp_path: Path, network: str) -> None:
