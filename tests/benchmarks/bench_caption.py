@@ -18,21 +18,38 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from PIL import Image
 
+import pipeline.captioners.measured
+import pipeline.captioning
+import pipeline.job
+import pipeline.packing
 from pipeline.allocator import keep_freed_memory
 from pipeline.captioning import CaptionOptions, Source, caption_pairs
 from pipeline.console import set_quiet
 from pipeline.images import read_image
 from pipeline.manifest import load_manifest
 from pipeline.pairs import Pair, find_pairs
+from pipeline.shards import TarWriter
 
 SHARD_SIZE = 45
+PARTS: dict[str, tuple[Any, str]] = {
+    "reading what is packed, checking its SHA-256": (pipeline.packing, "pair_bytes"),
+    "writing the tar and its SHA-256": (TarWriter, "add"),
+    "figures off the pixels": (pipeline.captioners.measured, "read_pixels"),
+    "text vectors and rows": (pipeline.job, "prior_rows"),
+    "commit": (pipeline.job.Job, "_commit"),
+    "card": (pipeline.captioning, "write_card"),
+}
+ROUNDS = 3  # of bare decoding and captioning in turn; medians
 
 
 def caption(
@@ -78,7 +95,7 @@ def caption_rate(source: Source, workers: int, folder: Path) -> float:
     return (len(source.pairs) - workers) / (time.monotonic() - start - starting)
 
 
-def cpu_ratio(source: Source, folder: Path, rounds: int = 3) -> dict[str, float]:
+def cpu_ratio(source: Source, folder: Path, rounds: int = ROUNDS) -> dict[str, float]:
     """CPU milliseconds a pair of bare decoding and of captioning in one process, interleaved; medians.
 
     Other work on the machine stretches the wall clock of both sides unevenly, CPU time much less.
@@ -98,6 +115,32 @@ def cpu_ratio(source: Source, folder: Path, rounds: int = 3) -> dict[str, float]
         "caption CPU ms/pair": round(whole, 2),
         "ratio": round(ratio, 3),
     }
+
+
+def part_times(source: Source, folder: Path) -> dict[str, float]:
+    """CPU milliseconds a pair of the parts of captioning, each in the thread that does it, planning in all of its own."""
+    spent = dict.fromkeys(PARTS, 0.0)
+
+    def timed(part: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def timed_call(*values: Any, **named: Any) -> Any:
+            start = time.thread_time()
+            try:
+                return call(*values, **named)
+            finally:
+                spent[part] += time.thread_time() - start
+
+        return timed_call
+
+    caption(folder / "warm", source, workers=1, limit=SHARD_SIZE)
+    start = time.process_time()
+    options = CaptionOptions(store=str(folder / "store"), shard_size=SHARD_SIZE, plan_only=True)
+    caption_pairs(options, source)
+    planning = time.process_time() - start
+    with ExitStack() as patches:
+        for part, (owner, name) in PARTS.items():
+            patches.enter_context(patch.object(owner, name, timed(part, getattr(owner, name))))
+        caption(folder / "store", source, workers=1)
+    return {part: round(1e3 * value / len(source.pairs), 2) for part, value in {"planning": planning, **spent}.items()}
 
 
 def peak_memory(count: int, folder: Path) -> float:
@@ -140,15 +183,20 @@ def main() -> None:
             answer[f"peak MiB for {count} tiny pairs"] = round(peak_memory(count, Path(folder) / "tiny"), 1)
     with tempfile.TemporaryDirectory() as folder:
         answer["CPU time, 1 process"] = cpu_ratio(source, Path(folder))
+    with tempfile.TemporaryDirectory() as folder:
+        answer["of that, CPU ms/pair"] = part_times(source, Path(folder))
     for workers in () if arguments.cpu_only else (1, 2):
-        with tempfile.TemporaryDirectory() as folder:
-            bare = bare_rate(pairs, workers)
-            rate = caption_rate(source, workers, Path(folder))
+        turns = []
+        for _ in range(ROUNDS):
+            with tempfile.TemporaryDirectory() as folder:
+                turns.append((bare_rate(pairs, workers), caption_rate(source, workers, Path(folder))))
+        bare, rate = (statistics.median(side) for side in zip(*turns, strict=True))
         answer[f"{workers} processes"] = {
             "bare decode pairs/s": round(bare, 1),
             "caption pairs/s": round(rate, 1),
             "caption MiB/s": round(rate * size / len(pairs), 1),
             "ratio": round(rate / bare, 3),
+            "ratio of each round": [round(one / other, 3) for other, one in turns],
         }
         rates.append(rate)
     if len(rates) == 2:
