@@ -24,10 +24,8 @@ PRECISIONS = ("fp32", "fp16")
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}  # of full brightness, at the worst pixel
 SIZES = ((64, 64), (8, 9), (61, 157), (130, 90), (97, 40))  # height, width: even, smallest, odd, tall, tall and narrow
 TRACED = 2  # pairs in the batch an export is traced with, and compared at all sizes
-BATCHES = {
-    TRACED: SIZES,
-    1: SIZES[1:3],
-}  # one pair is what `fuse` gives, and what a batch folded into a constant breaks
+# One pair is what `fuse` gives, and what a batch folded into a constant breaks.
+BATCHES = {TRACED: SIZES, 1: SIZES[1:3]}
 OPSET = 20
 
 

@@ -129,7 +129,7 @@ def _orientation(image: Image.Image, source: Path | bytes, name: str | None) -> 
     try:
         return int(image.getexif().get(0x0112, 1))
     except (OSError, SyntaxError, ValueError, TypeError) as error:
-        label = name or (str(source) if isinstance(source, Path) else "image")
+        label = _label(source, name)
         raise ImageError(f"{label}: the image is damaged or cut short ({error})") from error
 
 
@@ -145,6 +145,10 @@ def file_content(path: Path) -> bytes:
     """A file's bytes. Raises ImageError naming it."""
     with _reading(path):
         return path.read_bytes()
+
+
+def _label(source: Path | bytes, name: str | None) -> str:
+    return name or (str(source) if isinstance(source, Path) else "image")
 
 
 @contextmanager
@@ -165,7 +169,7 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> Picture:
     EXIF orientation is applied; palettes and CMYK become RGB; 16-bit grey keeps its depth; alpha is kept apart.
     Raises ImageError (missing, empty, not an image, truncated, animated, over MAX_PIXELS), naming the file.
     """
-    label = name or (str(source) if isinstance(source, Path) else "image")
+    label = _label(source, name)
     with _opened(source, name) as image:
         if getattr(image, "n_frames", 1) > 1:
             raise ImageError(f"{label}: an animated or multi-page image; give one frame as a single image")
@@ -180,7 +184,7 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> Picture:
 @contextmanager
 def _opened(source: Path | bytes, name: str | None) -> Iterator[Image.Image]:
     """Open with PIL, turning its many exceptions into ImageError and checking the size before any decoding."""
-    label = name or (str(source) if isinstance(source, Path) else "image")
+    label = _label(source, name)
     with _reading(label):
         file = source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
     with file:
