@@ -19,7 +19,7 @@ from pipeline.events import Caption, Event
 from pipeline.images import Picture
 from pipeline.tasks import Task
 
-VERSION = 3  # raised whenever the same pixels would give another caption
+VERSION = 4  # raised whenever the same pixels would give another caption
 SEVERITIES = ("slight", "moderate", "severe")
 SCAN_BACKGROUND = 0.04  # the black around a scanned head is no part of the subject
 

@@ -93,6 +93,16 @@ def test_the_grain_is_measured_in_levels() -> None:
         assert readings.stripes < 0.5 + sigma / 4
 
 
+@pytest.mark.parametrize("size", [(480, 640), (192, 256), (60, 50)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_stripes_are_measured_in_levels_along_rows_and_along_columns(axis: int, size: tuple[int, int]) -> None:
+    for sigma in (4.0, 12.0):
+        lines = np.random.default_rng(2).normal(128, sigma, size[axis])
+        image = np.broadcast_to(lines[:, None] if axis == 0 else lines, size)
+        readings = read_pixels(Picture(pixels=np.rint(image).clip(0, 255).astype(np.uint8)))
+        assert readings.stripes == pytest.approx(sigma, rel=0.5)
+
+
 def test_sixteen_bits_read_as_eight_do() -> None:
     rng = np.random.default_rng(1)
     eight = rng.integers(0, 256, (64, 80), dtype=np.uint8)
