@@ -253,6 +253,7 @@ class Job:
             content = table_bytes(pa.Table.from_pylist(list(rows), schema=row_schema(self.embedder.width)))
             self.home.remove(marker)  # a marker never stands beside rows it does not describe
             write(self.home, name, content)
-            files = {name: (len(content), hashlib.sha256(content).hexdigest()), tar_name(shard): tar}
+            table = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            files: dict[str, Mapping[str, object]] = {name: table, tar_name(shard): tar}
             write(self.home, marker, make_marker(shard, rows, self.task.events, files))
         return True

@@ -66,24 +66,25 @@ class Packing:
         for _ in self._packed:
             pass
 
-    def finish(self) -> tuple[int, str]:
-        """Make the whole tar durable; its size and SHA-256."""
+    def finish(self) -> dict[str, object]:
+        """Make the whole tar durable; its size and digest, as the done-marker states them."""
         if self._tar is not None:
             self.fill()
             self.digest, self._tar = self._tar.finish(), None
             self._open.close()
-        return self.size, str(self.digest)
+        return {"bytes": self.size, "members_sha256": self.digest}
 
     def _pack(self, tar: TarWriter, root: Path) -> Iterator[tuple[PlanRow, tuple[bytes, bytes]]]:
         for row, *members in zip(self.rows, self.members[::2], self.members[1::2], strict=True):
             contents = pair_bytes(row, root)
-            for member, content in zip(members, contents, strict=True):
-                tar.add(member, content)
+            hashes = row.first_sha256, row.second_sha256  # which the contents were found to have
+            for member, content, sha256 in zip(members, contents, hashes, strict=True):
+                tar.add(member, content, sha256)
             yield row, contents
 
     def _digest_found(self) -> str | None:
-        """The SHA-256 of the tar that is there if every image in it is the planned one, else None."""
+        """The digest of the tar that is there if every byte of it is as planned, else None."""
         if not self.home.exists(self.name) or self.home.size(self.name) != self.size:
             return None
-        problems, digest = tar_problems(self.home, self.name, self.rows, self.store.header.modalities)
-        return None if problems else digest
+        problems, digests = tar_problems(self.home, self.name, self.rows, self.store.header.modalities)
+        return None if problems else digests["members_sha256"]

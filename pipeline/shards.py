@@ -95,31 +95,47 @@ def tar_header(member: Member) -> bytes:
     return before + b"%06o\0 " % checksum + after
 
 
+class MembersDigest:
+    """SHA-256 over every member's header and the SHA-256 of its content: all that a tar holds but zeros.
+
+    Whoever packs or verifies has hashed the contents by then; hashing them once more as a whole proves nothing new.
+    """
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, header: bytes, sha256: str) -> None:
+        """The next member; ``sha256`` of its content, in hex."""
+        self._hash.update(header + bytes.fromhex(sha256))
+
+    def hexdigest(self) -> str:
+        """The digest of the members so far."""
+        return self._hash.hexdigest()
+
+
 class TarWriter:
-    """Writes members one after the other and hashes what it writes."""
+    """Writes members one after the other."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
-        self.hash = hashlib.sha256()
         self.written = 0
+        self.digest = MembersDigest()
 
-    def add(self, member: Member, content: bytes) -> None:
-        """Append one image; members come in the order of their offsets."""
+    def add(self, member: Member, content: bytes, sha256: str) -> None:
+        """Append one image, whose SHA-256 was found to be this; members come in the order of their offsets."""
         if self.written != member.offset or len(content) != member.size:
             raise StoreError(f"{member.name}: {len(content)} bytes where the plan says {member.size}")
-        for part in (tar_header(member), content, bytes(-len(content) % BLOCK)):  # joined they would be copied
-            self._write(part)
+        header = tar_header(member)
+        for part in (header, content, bytes(-len(content) % BLOCK)):  # joined they would be copied
+            self.file.write(part)
+        self.written = member.end
+        self.digest.add(header, sha256)
 
     def finish(self) -> str:
-        """Write the end of the archive; the SHA-256 of the whole."""
-        self._write(bytes(2 * BLOCK))
-        self._write(bytes(-self.written % RECORD))
-        return self.hash.hexdigest()
-
-    def _write(self, content: bytes) -> None:
-        self.file.write(content)
-        self.hash.update(content)
-        self.written += len(content)
+        """Write the end of the archive; the digest of its members."""
+        self.file.write(bytes(2 * BLOCK))
+        self.file.write(bytes(-(self.written + 2 * BLOCK) % RECORD))
+        return self.digest.hexdigest()
 
 
 def member_content(block: bytes, member: Member, start: int, where: str) -> bytes:
@@ -237,9 +253,9 @@ def _readable(where: str) -> Iterator[None]:
 
 
 def make_marker(
-    shard: int, rows: Sequence[Mapping[str, Any]], known: Iterable[str], files: Mapping[str, tuple[int, str]]
+    shard: int, rows: Sequence[Mapping[str, Any]], known: Iterable[str], files: Mapping[str, Mapping[str, object]]
 ) -> bytes:
-    """The done-marker: counts, failures by kind, unknown labels, and size and SHA-256 of every file of the shard."""
+    """The done-marker: counts, failures by kind, unknown labels, and size and digest of every file of the shard."""
     labels = set(known)
     kinds = Counter(str(row["error_kind"]) for row in rows if row["status"] == FAILED)
     unknown = Counter(event["type"] for row in rows for event in row["events"] or () if event["type"] not in labels)
@@ -251,6 +267,6 @@ def make_marker(
         "errors": dict(sorted(kinds.items())),
         "unknown_labels": dict(sorted(unknown.items())),
         "dropped_events": sum(row["dropped_events"] or 0 for row in rows),
-        "files": {name: {"bytes": size, "sha256": digest} for name, (size, digest) in sorted(files.items())},
+        "files": {name: dict(stated) for name, stated in sorted(files.items())},
     }
     return json.dumps(marker, indent=1).encode() + b"\n"

@@ -9,8 +9,21 @@ from dataclasses import dataclass, field
 from pipeline.errors import StoreError
 from pipeline.place import Place
 from pipeline.plan import PlanRow, digest_line
-from pipeline.shards import BLOCK, FAILED, OK, marker_name, rows_name, tar_header, tar_members, tar_name, tar_size
+from pipeline.shards import (
+    BLOCK,
+    FAILED,
+    OK,
+    MembersDigest,
+    marker_name,
+    rows_name,
+    tar_header,
+    tar_members,
+    tar_name,
+    tar_size,
+)
 from pipeline.store import HEADER, PLAN, Store
+
+SizeAndDigests = tuple[int, dict[str, str]]  # the digests by kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,16 +50,16 @@ def verify(store: Store) -> Verdict:
     failed: dict[str, int] = {}
     expected = {HEADER, PLAN}
     total = store.place.size(HEADER) + store.place.size(PLAN)
-    tars: dict[str, tuple[int, str]] = {}
+    tars: dict[str, SizeAndDigests] = {}
     for shard in range(header.shards):
         name = tar_name(shard)
         expected.add(name)
         if not store.place.exists(name):
             problems.append(f"{name}: missing")
             continue
-        found, digest = tar_problems(store.place, name, store.shard_rows(shard), header.modalities)
+        found, digests = tar_problems(store.place, name, store.shard_rows(shard), header.modalities)
         problems += found
-        tars[name] = store.place.size(name), digest
+        tars[name] = store.place.size(name), digests
         total += tars[name][0]
     priors = store.prior_names()
     if not priors:
@@ -67,30 +80,40 @@ def verify(store: Store) -> Verdict:
     )
 
 
-def tar_problems(home: Place, name: str, rows: Sequence[PlanRow], modalities: tuple[str, str]) -> tuple[list[str], str]:
-    """Read a tar once, front to back: what differs from the plan, and the SHA-256 of the whole."""
+def tar_problems(
+    home: Place, name: str, rows: Sequence[PlanRow], modalities: tuple[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """Read a tar once, front to back: every byte that differs from the plan, and the digests a marker may state of it.
+
+    ``sha256``, of the whole, is what markers stated at first.
+    """
     problems: list[str] = []
     members = tar_members(rows, modalities)
     hashes = [digest for row in rows for digest in (row.first_sha256, row.second_sha256)]
     if home.size(name) != tar_size(members):
-        return [f"{name}: {home.size(name)} bytes where the plan asks for {tar_size(members)}"], ""
-    whole = hashlib.sha256()
+        return [f"{name}: {home.size(name)} bytes where the plan asks for {tar_size(members)}"], {}
+    whole, digest = hashlib.sha256(), MembersDigest()
     with home.open(name) as file:
         for member, expected in zip(members, hashes, strict=True):
             block = file.read(member.end - member.offset)
+            content = block[BLOCK : BLOCK + member.size]
+            found = hashlib.sha256(content).hexdigest()
             whole.update(block)
+            digest.add(block[:BLOCK], found)
             if block[:BLOCK] != tar_header(member):
                 problems.append(f"{name}: another header where {member.name} is planned")
-            elif hashlib.sha256(block[BLOCK : BLOCK + member.size]).hexdigest() != expected:
+            elif found != expected:
                 problems.append(f"{name}: {member.name} is not the planned image (its SHA-256 differs)")
+            elif any(block[BLOCK + member.size :]):
+                problems.append(f"{name}: {member.name} is not followed by zeros")
         rest = file.read()
         whole.update(rest)
         if any(rest):
             problems.append(f"{name}: something follows its last member")
-    return problems, whole.hexdigest()
+    return problems, {"sha256": whole.hexdigest(), "members_sha256": digest.hexdigest()}
 
 
-def _shard_problems(store: Store, prior: str, shard: int, tars: dict[str, tuple[int, str]]) -> tuple[list[str], int]:
+def _shard_problems(store: Store, prior: str, shard: int, tars: dict[str, SizeAndDigests]) -> tuple[list[str], int]:
     name, marker_file = rows_name(prior, shard), marker_name(prior, shard)
     try:
         marker = store.marker(prior, shard)
@@ -100,14 +123,15 @@ def _shard_problems(store: Store, prior: str, shard: int, tars: dict[str, tuple[
     except StoreError as error:
         return [str(error)], 0
     content = store.place.read(name)
-    found = {name: (len(content), hashlib.sha256(content).hexdigest())}
+    found: dict[str, SizeAndDigests] = {name: (len(content), {"sha256": hashlib.sha256(content).hexdigest()})}
     if tar_name(shard) in tars:
         found[tar_name(shard)] = tars[tar_name(shard)]
     problems = []
     stated = marker.get("files")
-    for file, (size, digest) in found.items():
-        if not isinstance(stated, dict) or stated.get(file) != {"bytes": size, "sha256": digest}:
-            problems.append(f"{file}: its size or SHA-256 is not what {marker_file} says")
+    for file, (size, digests) in found.items():
+        true = [{"bytes": size, kind: digest} for kind, digest in digests.items()]
+        if not isinstance(stated, dict) or stated.get(file) not in true:
+            problems.append(f"{file}: its size or digest is not what {marker_file} says")
     rows = table.to_pylist()
     planned = store.shard_rows(shard)
     if [row["pair_id"] for row in rows] != [row.pair_id for row in planned]:

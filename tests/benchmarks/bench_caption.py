@@ -43,7 +43,7 @@ from pipeline.shards import TarWriter
 SHARD_SIZE = 45
 PARTS: dict[str, tuple[Any, str]] = {
     "reading what is packed, checking its SHA-256": (pipeline.packing, "pair_bytes"),
-    "writing the tar and its SHA-256": (TarWriter, "add"),
+    "writing the tar": (TarWriter, "add"),
     "figures off the pixels": (pipeline.captioners.measured, "read_pixels"),
     "text vectors and rows": (pipeline.job, "prior_rows"),
     "commit": (pipeline.job.Job, "_commit"),
