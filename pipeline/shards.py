@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 BLOCK = 512
 RECORD = 10_240  # tar archives end on a multiple of this
+HEADER_REST = b"0" + bytes(100) + b"ustar\x0000" + bytes(247)  # of a header, behind its checksum
+REST_SUM = sum(HEADER_REST) + 8 * ord(" ")  # the checksum counts itself as blanks
 OK, FAILED = "ok", "failed"
 SHARD_VERSION = b"1"
 
@@ -90,9 +92,7 @@ def tar_header(member: Member) -> bytes:
     check_member(member)
     name = member.name.encode("ascii")
     before = name.ljust(100, b"\0") + b"0000644\0" + 2 * b"0000000\0" + b"%011o\0" % member.size + b"00000000000\0"
-    after = b"0" + bytes(100) + b"ustar\x0000" + bytes(247)
-    checksum = sum(before) + sum(after) + 8 * ord(" ")
-    return before + b"%06o\0 " % checksum + after
+    return before + b"%06o\0 " % (sum(before) + REST_SUM) + HEADER_REST
 
 
 class MembersDigest:
