@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from fusion.beginning import begin
 from fusion.blocks import Block
 from fusion.catalog import build_network, network_entry
 from fusion.distillation import Distillation, check_text_width
@@ -91,6 +92,8 @@ def build_objective(recipe: Recipe, given: Given, pairs: Pairs) -> Objective:
     network = build_network(config)
     if given.start:
         _begin_with(network, given.start)
+    else:
+        begin(network)
     factors = recipe.factors()
     if given.teacher is None:
         return Objective(network, {name: value for name, value in factors.items() if name not in DISTILLATION_TERMS})
