@@ -29,7 +29,10 @@ class EndpointsGone(FusionError):
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """Where the servers are and how hard to press them; only model, revision and sampling decide the captions."""
+    """Where the servers are and how hard to press them; only model, revision, pixel budget and sampling decide the captions.
+
+    ``min_pixels`` and ``max_pixels`` None: as the server was started. vLLM takes them under ``--trust-request-mm-kwargs``.
+    """
 
     urls: tuple[str, ...]
     model: str
@@ -40,6 +43,8 @@ class ServerSettings:
     attempts: int = 6
     backoff: float = 0.5  # seconds before the first retry; doubled each time, with full jitter
     breaker: int = 8  # failures in a row that declare an endpoint gone
+    min_pixels: int | None = None
+    max_pixels: int | None = None
     max_tokens: int = 512
 
 
@@ -87,12 +92,14 @@ class ServerCaptioner:
         self.pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="caption")
 
     def fingerprint(self) -> dict[str, Any]:
-        """Model, revision and sampling; not the endpoints, which may come and go."""
+        """Model, revision, pixel budget and sampling; not the endpoints, which may come and go."""
         return {
             "name": self.name,
             "engine": "openai-compatible server",
             "model": self.settings.model,
             "revision": self.settings.revision,
+            "min_pixels": self.settings.min_pixels,
+            "max_pixels": self.settings.max_pixels,
             "max_tokens": self.settings.max_tokens,
             "temperature": 0.0,
         }
@@ -131,6 +138,8 @@ class ServerCaptioner:
 
     def body(self, request: CaptionRequest) -> dict[str, Any]:
         """What is posted for a pair."""
+        limits = {"min_pixels": self.settings.min_pixels, "max_pixels": self.settings.max_pixels}
+        budget = {name: limit for name, limit in limits.items() if limit is not None}
         return {
             "model": self.settings.model,
             "messages": conversation(request, self.modalities, self.task.prompt(), _image_part),
@@ -140,6 +149,7 @@ class ServerCaptioner:
                 "type": "json_schema",
                 "json_schema": {"name": "degradations", "strict": True, "schema": self.task.schema()},
             },
+            **({"mm_processor_kwargs": budget} if budget else {}),
         }
 
     def _next_endpoint(self) -> Endpoint:

@@ -94,6 +94,16 @@ def test_a_request_shows_both_images_labelled_and_asks_for_the_tasks_schema(serv
     assert body["response_format"]["json_schema"]["schema"] == TASK.schema()
 
 
+def test_a_pixel_budget_is_sent_only_where_it_was_set(serve: Callable[[Reply], Server]) -> None:
+    server = serve(lambda number, body: (200, completion(json.dumps(ANSWER))))
+    plain, bounded = captioner(server.url), captioner(server.url, max_pixels=784)
+    for one in (plain, bounded):
+        one.caption(requests(1))
+    assert "mm_processor_kwargs" not in server.bodies[0]
+    assert server.bodies[1]["mm_processor_kwargs"] == {"max_pixels": 784}
+    assert plain.fingerprint()["max_pixels"] is None and bounded.fingerprint()["max_pixels"] == 784
+
+
 def test_busy_and_broken_answers_are_tried_again(serve: Callable[[Reply], Server]) -> None:
     server = serve(
         lambda number, body: (

@@ -29,6 +29,7 @@ from pipeline.captioners.transformers import TransformersCaptioner, Transformers
 from pipeline.captioners.vllm import VllmCaptioner, VllmSettings
 from pipeline.captioning import CaptionOptions, caption_pairs
 from pipeline.events import Caption
+from pipeline.images import Picture
 from pipeline.sources import find_source
 from pipeline.store import Store
 from pipeline.tasks import load_task
@@ -78,6 +79,7 @@ def server(qwen_model: Path, tmp_path_factory: pytest.TempPathFactory, _short_an
     options = f"""
         --model {qwen_model} --served-model-name tiny --host 127.0.0.1 --port {port} --dtype float32
         --max-model-len 3072 --max-num-seqs 4 --enforce-eager --mm-processor-cache-gb 0
+        --trust-request-mm-kwargs
     """.split()
     options += ["--limit-mm-per-prompt", '{"image": 2, "video": 0}']
     options += ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
@@ -205,6 +207,27 @@ def test_a_server_keeps_to_the_schema_and_says_what_transformers_says(
     with urllib.request.urlopen(request, timeout=120) as response:
         assert json.load(response)["choices"][0]["message"]["content"] == greedy[0]
     captioner.close()
+
+
+def test_a_server_keeps_to_the_pixel_budget_of_the_request(server: str) -> None:
+    picture = Picture(
+        pixels=np.full((224, 224), 90, dtype=np.uint8)
+    )  # 64 visual tokens an image of 28 x 28 pixels each
+    request = CaptionRequest(key="k", pair_id="0", first=picture, second=picture)
+
+    def tokens(max_pixels: int | None) -> int:
+        captioner = ServerCaptioner(
+            TASK, TASK.modalities, ServerSettings(urls=(server,), model="tiny", max_pixels=max_pixels)
+        )
+        body = json.dumps(captioner.body(request) | {"max_tokens": 1, "response_format": {"type": "text"}})
+        captioner.close()
+        posted = urllib.request.Request(
+            f"{server}/chat/completions", body.encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(posted, timeout=120) as response:
+            return int(json.load(response)["usage"]["prompt_tokens"])
+
+    assert tokens(None) - tokens(16 * 28 * 28) == 2 * (64 - 16)
 
 
 def free(engine: VllmCaptioner, monkeypatch: pytest.MonkeyPatch) -> None:
