@@ -86,5 +86,5 @@ class Packing:
         """The digest of the tar that is there if every byte of it is as planned, else None."""
         if not self.home.exists(self.name) or self.home.size(self.name) != self.size:
             return None
-        problems, digests = tar_problems(self.home, self.name, self.rows, self.store.header.modalities)
-        return None if problems else digests["members_sha256"]
+        problems, digest = tar_problems(self.home, self.name, self.rows, self.store.header.modalities)
+        return None if problems else digest

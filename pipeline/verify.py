@@ -23,8 +23,6 @@ from pipeline.shards import (
 )
 from pipeline.store import HEADER, PLAN, Store
 
-SizeAndDigests = tuple[int, dict[str, str]]  # the digests by kind
-
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
@@ -50,17 +48,18 @@ def verify(store: Store) -> Verdict:
     failed: dict[str, int] = {}
     expected = {HEADER, PLAN}
     total = store.place.size(HEADER) + store.place.size(PLAN)
-    tars: dict[str, SizeAndDigests] = {}
+    tars: dict[str, dict[str, object]] = {}
     for shard in range(header.shards):
         name = tar_name(shard)
         expected.add(name)
         if not store.place.exists(name):
             problems.append(f"{name}: missing")
             continue
-        found, digests = tar_problems(store.place, name, store.shard_rows(shard), header.modalities)
+        found, digest = tar_problems(store.place, name, store.shard_rows(shard), header.modalities)
         problems += found
-        tars[name] = store.place.size(name), digests
-        total += tars[name][0]
+        size = store.place.size(name)
+        tars[name] = {"bytes": size, "members_sha256": digest}
+        total += size
     priors = store.prior_names()
     if not priors:
         problems.append("no prior: nothing was captioned yet")
@@ -80,25 +79,19 @@ def verify(store: Store) -> Verdict:
     )
 
 
-def tar_problems(
-    home: Place, name: str, rows: Sequence[PlanRow], modalities: tuple[str, str]
-) -> tuple[list[str], dict[str, str]]:
-    """Read a tar once, front to back: every byte that differs from the plan, and the digests a marker may state of it.
-
-    ``sha256``, of the whole, is what markers stated at first.
-    """
+def tar_problems(home: Place, name: str, rows: Sequence[PlanRow], modalities: tuple[str, str]) -> tuple[list[str], str]:
+    """Read a tar once, front to back: whatever differs from the plan, and the digest of its members."""
     problems: list[str] = []
     members = tar_members(rows, modalities)
     hashes = [digest for row in rows for digest in (row.first_sha256, row.second_sha256)]
     if home.size(name) != tar_size(members):
-        return [f"{name}: {home.size(name)} bytes where the plan asks for {tar_size(members)}"], {}
-    whole, digest = hashlib.sha256(), MembersDigest()
+        return [f"{name}: {home.size(name)} bytes where the plan asks for {tar_size(members)}"], ""
+    digest = MembersDigest()
     with home.open(name) as file:
         for member, expected in zip(members, hashes, strict=True):
             block = file.read(member.end - member.offset)
             content = block[BLOCK : BLOCK + member.size]
             found = hashlib.sha256(content).hexdigest()
-            whole.update(block)
             digest.add(block[:BLOCK], found)
             if block[:BLOCK] != tar_header(member):
                 problems.append(f"{name}: another header where {member.name} is planned")
@@ -106,14 +99,12 @@ def tar_problems(
                 problems.append(f"{name}: {member.name} is not the planned image (its SHA-256 differs)")
             elif any(block[BLOCK + member.size :]):
                 problems.append(f"{name}: {member.name} is not followed by zeros")
-        rest = file.read()
-        whole.update(rest)
-        if any(rest):
+        if any(file.read()):
             problems.append(f"{name}: something follows its last member")
-    return problems, {"sha256": whole.hexdigest(), "members_sha256": digest.hexdigest()}
+    return problems, digest.hexdigest()
 
 
-def _shard_problems(store: Store, prior: str, shard: int, tars: dict[str, SizeAndDigests]) -> tuple[list[str], int]:
+def _shard_problems(store: Store, prior: str, shard: int, tars: dict[str, dict[str, object]]) -> tuple[list[str], int]:
     name, marker_file = rows_name(prior, shard), marker_name(prior, shard)
     try:
         marker = store.marker(prior, shard)
@@ -123,14 +114,13 @@ def _shard_problems(store: Store, prior: str, shard: int, tars: dict[str, SizeAn
     except StoreError as error:
         return [str(error)], 0
     content = store.place.read(name)
-    found: dict[str, SizeAndDigests] = {name: (len(content), {"sha256": hashlib.sha256(content).hexdigest()})}
+    found: dict[str, object] = {name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}}
     if tar_name(shard) in tars:
         found[tar_name(shard)] = tars[tar_name(shard)]
     problems = []
     stated = marker.get("files")
-    for file, (size, digests) in found.items():
-        true = [{"bytes": size, kind: digest} for kind, digest in digests.items()]
-        if not isinstance(stated, dict) or stated.get(file) not in true:
+    for file, true in found.items():
+        if not isinstance(stated, dict) or stated.get(file) != true:
             problems.append(f"{file}: its size or digest is not what {marker_file} says")
     rows = table.to_pylist()
     planned = store.shard_rows(shard)
