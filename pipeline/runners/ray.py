@@ -13,6 +13,7 @@ from pipeline.runners import Run
 from pipeline.runners.local import WorkerFailed, work
 
 LOOK_EVERY = 0.5  # seconds between looks at the workers' progress
+GIVEN_TO_STOP = 60.0  # seconds for the other workers once one has failed
 
 
 @contextmanager
@@ -38,6 +39,7 @@ def run(spec: JobSpec, shards: Sequence[int], workers: int, report: Report) -> N
     gpus = 1 if spec.captioner in ("vllm", "transformers") and ray.cluster_resources().get("GPU") else 0
     finish = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=3)(_work)
     steps = Queue(actor_options={"num_cpus": 0})
+    pending: list[Any] = []
     try:
         pending = [finish.remote(spec, list(shards), rank, count, steps) for rank in range(count)]
         while pending:
@@ -50,6 +52,10 @@ def run(spec: JobSpec, shards: Sequence[int], workers: int, report: Report) -> N
     except ray.exceptions.RayError as error:
         raise WorkerFailed(f"a Ray task died: {str(error).splitlines()[0]}; run the same command again") from error
     finally:
+        for task in pending:  # as after Ctrl-C: a worker drops the shard in hand and gives its claim back
+            ray.cancel(task)
+        if pending:
+            ray.wait(pending, num_returns=len(pending), timeout=GIVEN_TO_STOP)
         steps.shutdown(force=True)
         if started_here:
             ray.shutdown()

@@ -6,6 +6,7 @@ import errno
 import multiprocessing
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -74,6 +75,18 @@ def test_a_back_end_that_stops_is_said_through_ray_and_the_rest_resumes(
     caption(tmp_path / "s", folders, shard_size=2, runner="ray", workers=2)
     caption(tmp_path / "calm", folders, shard_size=2)
     assert contents(tmp_path / "s") == contents(tmp_path / "calm")
+
+
+@pytest.mark.slow
+def test_when_one_ray_task_fails_no_other_is_left_at_work(cluster: Any, tmp_path: Path, draw_pairs: Any) -> None:
+    """One stops at its first pair while the other is slowly at work: neither holds a shard once that was said."""
+    folders = draw_pairs(8)
+    with pytest.raises(FusionError, match="told to"):
+        caption(tmp_path / "s", folders, shard_size=2, runner="ray", workers=2, do_stop_at="p0000", do_delay=1.0)
+    assert list((tmp_path / "s" / "logs" / "claims").iterdir()) == []
+    done = contents(tmp_path / "s")
+    time.sleep(3)
+    assert contents(tmp_path / "s") == done
 
 
 def test_the_next_shard_is_decoded_while_this_one_is_captioned(
