@@ -1,9 +1,9 @@
 """The weights a network of the paper begins its training with.
 
 PyTorch's own would do, slowly: a fresh attention is nearly uniform, so the maps it fuses arrive blurred and mixed, and
-noise of the coarse levels covers what is left. The d16 student then needs more than a thousand steps before any detail
-of the infrared image shows. Here the network begins as the visible image, and everything between both images and the
-output lets through what it gets: fine detail is there from the first steps, and attention grows where it helps.
+noise of the coarse levels covers what is left. Here the network begins as the visible image, and everything between
+both images and the output lets through what it gets: fine detail is there from the first steps, and attention grows
+where it helps.
 """
 
 from __future__ import annotations

@@ -29,8 +29,9 @@ class EndpointsGone(FusionError):
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """Where the servers are and how hard to press them; only model, revision, pixel budget and sampling decide the captions.
+    """Where the servers are and how hard to press them.
 
+    Only model, revision, pixel budget and sampling decide the captions.
     ``min_pixels`` and ``max_pixels`` None: as the server was started. vLLM takes them under ``--trust-request-mm-kwargs``.
     """
 
