@@ -143,10 +143,9 @@ def bench_sets(options: BenchOptions) -> list[BenchSet]:
         split, pairs = pairs_to_score(manifest, root, options.split, options.limit)
         known = stems_of(manifest, root) if options.methods else frozenset()
         methods = methods_for(
-            name,
+            manifest,
             pairs,
             dict(options.methods),
-            modalities=manifest.names,
             runs=options.runs,
             stores=options.stores,
             device=device,

@@ -65,11 +65,10 @@ def pairs_to_score(
 
 
 def methods_for(
-    dataset: str,
+    manifest: Manifest,
     pairs: Sequence[Pair],
     given: dict[str, str],
     *,
-    modalities: tuple[str, str],
     runs: Path,
     stores: Path,
     device: str,
@@ -77,19 +76,22 @@ def methods_for(
     known: frozenset[str] = frozenset(),
     colour: bool = False,
 ) -> list[Method]:
-    """The given methods, or else the data set's own runs and the shipped weights; the baselines always.
+    """The given methods, or else the data set's own runs and the shipped weights for its task; the baselines always.
 
     A folder may hold a subfolder of the data set's name; its images must be coloured with ``colour``. A teacher gets its text from ``stores/<dataset>`` if present.
     """
-    from fusion.weights import CONFIG, shipped_names
+    from fusion.default_weights import shipped_for
+    from fusion.weights import CONFIG
 
+    dataset = manifest.name
     chosen = {name: source.replace("{dataset}", dataset) for name, source in given.items()}
     if not chosen:
         for stage in ("teacher", "student"):
             if (runs / f"{dataset}-{stage}" / CONFIG).is_file():
                 chosen[stage] = str(runs / f"{dataset}-{stage}")
-        chosen.update({f"shipped {name}" if name in chosen else name: name for name in shipped_names()})
-    methods = baseline_methods(modalities)
+        shipped = shipped_for(manifest.task, accelerator=device != "cpu")
+        chosen.update({f"shipped {name}" if name in chosen else name: name for name in shipped})
+    methods = baseline_methods(manifest.names)
     taken = {method.card.name for method in methods}
     for name, source in chosen.items():
         if name in taken:

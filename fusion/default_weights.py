@@ -1,10 +1,10 @@
-"""Which weights ``fuse`` takes when none are named, and why."""
+"""Which weights are taken when none are named, and why."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from fusion.weights import CONFIG, shipped_names
+from fusion.weights import CONFIG, find_weights, read_config, shipped_names
 from pipeline.errors import WeightsError
 
 
@@ -25,3 +25,16 @@ def default_weights(runs: Path = Path("runs"), accelerator: bool = False) -> tup
     if students:
         raise WeightsError(f"several students in {runs}: choose one with --weights: {', '.join(map(str, students))}")
     raise WeightsError("no weights: name some with --weights, or train a student first (`fusioncli quickstart` does)")
+
+
+def shipped_for(task: str, accelerator: bool = False) -> list[str]:
+    """The shipped weights trained for ``task``, sorted: what a benchmark compares.
+
+    Networks of attention take seconds a picture on a CPU and are left out where there is no accelerator.
+    """
+    configs = {name: read_config(find_weights(name)) for name in shipped_names()}
+    return [
+        name
+        for name, config in configs.items()
+        if config.get("task") == task and (accelerator or config["family"] == "edge")
+    ]

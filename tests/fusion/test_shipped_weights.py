@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from fusion.bench_run import BenchOptions, bench_sets
+from fusion.default_weights import shipped_for
 from fusion.inference import Fuser
 from fusion.score import score
 from fusion.weights import find_weights, load_weights, shipped_names
 from pipeline.images import read_image
+from pipeline.synth import draw_pairs
 
 SCORES = Path(__file__).parent / "data" / "shipped_scores.json"
 LIMIT = 20 * 2**20  # bytes, all shipped weights together
@@ -46,6 +49,16 @@ def test_the_card_states_data_recipe_results_and_limits(name: str) -> None:
     text = card + (folder / "config.json").read_text()
     assert '"/' not in text, "an absolute path of the machine that trained"
     assert load_weights(name).config["training"]["recipe"]["seed"] == 0
+
+
+def test_a_benchmark_takes_the_weights_made_for_its_pairs(tmp_path: Path) -> None:
+    assert shipped_for("ivf") == ["edge", "nano"]
+    assert shipped_for("medical") == ["edge-ct", "edge-medical", "edge-pet", "edge-spect"]
+    assert sorted(shipped_for("ivf", accelerator=True) + shipped_for("medical", accelerator=True)) == shipped_names()
+    draw_pairs(tmp_path / "synthetic", 5, 0, height=64, width=64)
+    (found,) = bench_sets(BenchOptions(datasets=("synthetic",), root=tmp_path, device="cpu"))
+    assert [method.card.name for method in found.methods][-2:] == ["edge", "nano"]
+    assert not {"edge-ct", "edge-pet"} & {method.card.name for method in found.methods}
 
 
 @pytest.mark.parametrize("name", sorted(recorded()) if SCORES.is_file() else [])
