@@ -25,6 +25,7 @@ VIF_WINDOWS = (17, 9, 5, 3)  # Sheikh and Bovik (2006), pixel domain; σ = windo
 VIF_NOISE = 2.0  # in squared grey levels of 0..255
 SPURIOUS_SCALES = 5  # the image and its halvings: islands are as large as a coarse feature reaches
 SPURIOUS_MARGIN = 1 / 255  # Sobel / 8: contours weaker than this are not seen
+FAR_DARKER = (0.2, 0.4)  # of full brightness: from here a source counts as far darker, and from here wholly
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,7 @@ class EdgeWeights:
     spurious: float = 0.0
     roughness: float = 0.0
     checker: float = 0.0
+    intrusion: float = 0.0
 
 
 def edge_loss(
@@ -91,11 +93,8 @@ def vif_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Te
 
 
 def departure_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
-    """Low-frequency departure |G₆∗F − max(G₆∗Y, G₆∗I)|, its square added so that a few deep holes cost most.
-
-    The Gaussian of σ 6 is taken as one of σ 1.5 on the image reduced four times.
-    """
-    low = [_blur(functional.avg_pool2d(plane, 4), 11, 1.5, padded=True) for plane in (luma, infrared, fused)]
+    """Low-frequency departure |G₆∗F − max(G₆∗Y, G₆∗I)|, its square added so that a few deep holes cost most."""
+    low = [_low(plane) for plane in (luma, infrared, fused)]
     distance = (low[2] - torch.maximum(low[0], low[1])).abs()
     return _mean(distance + 8 * distance.square())
 
@@ -109,6 +108,25 @@ def spurious_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) 
             planes = [functional.avg_pool2d(plane, 2) for plane in planes]
         first, second, result = (_strength(sobel(plane)) for plane in planes)
         total = total + _mean(functional.relu(result - torch.maximum(first, second) - SPURIOUS_MARGIN))
+    return total
+
+
+def intrusion_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
+    """Contours the brighter source does not have, where the other is far darker: infrared clouds drawn into a white sky.
+
+    Qabf and VIF reward them and the spurious term allows them, since they are in a source; they outline what the
+    brightness of the fused image denies. |∇F| − |∇S| over five scales, S the source that is brighter around a pixel.
+    """
+    total = torch.zeros_like(luma[:, 0, 0, 0])
+    lead = functional.interpolate(_low(luma) - _low(infrared), luma.shape[-2:], mode="bilinear")
+    lower, upper = FAR_DARKER
+    far = ((lead.abs() - lower) / (upper - lower)).clamp(0, 1)
+    planes = [torch.where(lead > 0, luma, infrared), fused, far]
+    for scale in range(SPURIOUS_SCALES):
+        if scale:
+            planes = [functional.avg_pool2d(plane, 2) for plane in planes]
+        brighter, result = (_strength(sobel(plane)) for plane in planes[:2])
+        total = total + _mean(planes[2] * functional.relu(result - brighter - SPURIOUS_MARGIN))
     return total
 
 
@@ -140,7 +158,13 @@ TERMS = {
     "spurious": spurious_term,
     "roughness": roughness_term,
     "checker": checker_term,
+    "intrusion": intrusion_term,
 }
+
+
+def _low(plane: Tensor) -> Tensor:
+    """Low frequencies at a quarter of the size: a Gaussian of σ 6, taken as one of σ 1.5 on the reduced image."""
+    return _blur(functional.avg_pool2d(plane, 4), 11, 1.5, padded=True)
 
 
 def sobel(plane: Tensor) -> Tensor:

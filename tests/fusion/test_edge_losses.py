@@ -17,6 +17,7 @@ from fusion.edge_losses import (
     edge_loss,
     gradient_term,
     intensity_term,
+    intrusion_term,
     qabf_term,
     roughness_term,
     spurious_term,
@@ -155,3 +156,18 @@ def test_squares_are_seen_by_the_checker_term_alone() -> None:
     assert (
         float(checker_term(FIRST, SECOND, torch.maximum(FIRST, SECOND), BLEND)) < 0.004
     )  # its switches cost a hundredth
+
+
+def test_contours_of_a_far_darker_source_intrude() -> None:
+    """A cloud that only a dark infrared sky has: in a white sky no other term forbids its outline."""
+    sky = torch.full_like(FIRST, 0.9)
+    cloud = torch.zeros_like(FIRST)
+    cloud[..., 32:64, 32:64] = 0.1
+    dark, outlined = 0.05 + cloud, sky - cloud
+    assert float(intrusion_term(sky, dark, sky, BLEND)) == 0
+    assert float(intrusion_term(sky, dark, outlined, BLEND)) > 0.005
+    assert float(spurious_term(sky, dark, outlined, BLEND)) < 1e-6
+    assert float(qabf_term(sky, dark, outlined, BLEND)) < float(qabf_term(sky, dark, sky, BLEND))
+    assert float(intrusion_term(dark, sky, outlined, BLEND)) == float(intrusion_term(sky, dark, outlined, BLEND))
+    assert float(intrusion_term(outlined, dark, outlined, BLEND)) == 0, "the brighter source has the contour as well"
+    assert float(intrusion_term(sky - 0.7, dark, sky - 0.7 - cloud, BLEND)) == 0, "0.15 darker is not far darker"
