@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fusion.bench_run import BenchOptions, bench_sets
-from fusion.default_weights import shipped_for
+from fusion.default_weights import default_weights, shipped_for
 from fusion.inference import Fuser
 from fusion.score import score
 from fusion.weights import find_weights, load_weights, shipped_names
@@ -51,9 +51,15 @@ def test_the_card_states_data_recipe_results_and_limits(name: str) -> None:
     assert load_weights(name).config["training"]["recipe"]["seed"] == 0
 
 
+def test_a_gpu_gets_the_student_and_a_cpu_edge(tmp_path: Path) -> None:
+    assert default_weights(tmp_path, accelerator=True) == ("student", "there is a GPU; --weights chooses")
+    assert default_weights(tmp_path) == ("edge", "this machine has no GPU; --weights chooses")
+
+
 def test_a_benchmark_takes_the_weights_made_for_its_pairs(tmp_path: Path) -> None:
     assert shipped_for("ivf") == ["edge", "nano"]
     assert shipped_for("medical") == ["edge-ct", "edge-medical", "edge-pet", "edge-spect"]
+    assert shipped_for("ivf", accelerator=True) == ["edge", "nano", "student"]
     assert sorted(shipped_for("ivf", accelerator=True) + shipped_for("medical", accelerator=True)) == shipped_names()
     draw_pairs(tmp_path / "synthetic", 5, 0, height=64, width=64)
     (found,) = bench_sets(BenchOptions(datasets=("synthetic",), root=tmp_path, device="cpu"))
