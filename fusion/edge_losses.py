@@ -8,8 +8,9 @@ departure and spurious terms keep the brightness of the stronger source and forb
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import torch
 from torch import Tensor
@@ -101,14 +102,7 @@ def departure_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor)
 
 def spurious_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
     """Contours stronger than in both sources, |∇F| − max(|∇Y|, |∇I|), over five scales: edges, islands, haloes."""
-    total = torch.zeros_like(luma[:, 0, 0, 0])
-    planes = [luma, infrared, fused]
-    for scale in range(SPURIOUS_SCALES):
-        if scale:
-            planes = [functional.avg_pool2d(plane, 2) for plane in planes]
-        first, second, result = (_strength(sobel(plane)) for plane in planes)
-        total = total + _mean(functional.relu(result - torch.maximum(first, second) - SPURIOUS_MARGIN))
-    return total
+    return _excess(fused, [luma, infrared], torch.ones_like(luma))
 
 
 def intrusion_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
@@ -117,16 +111,21 @@ def intrusion_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor)
     Qabf and VIF reward them and the spurious term allows them, since they are in a source; they outline what the
     brightness of the fused image denies. |∇F| − |∇S| over five scales, S the source that is brighter around a pixel.
     """
-    total = torch.zeros_like(luma[:, 0, 0, 0])
     lead = functional.interpolate(_low(luma) - _low(infrared), luma.shape[-2:], mode="bilinear")
     lower, upper = FAR_DARKER
     far = ((lead.abs() - lower) / (upper - lower)).clamp(0, 1)
-    planes = [torch.where(lead > 0, luma, infrared), fused, far]
+    return _excess(fused, [torch.where(lead > 0, luma, infrared)], far)
+
+
+def _excess(fused: Tensor, sources: Sequence[Tensor], weight: Tensor) -> Tensor:
+    """Contours stronger than in every source, beyond a margin: weighted means of the image and its halvings, summed."""
+    total = torch.zeros_like(fused[:, 0, 0, 0])
+    planes = [weight, fused, *sources]
     for scale in range(SPURIOUS_SCALES):
         if scale:
             planes = [functional.avg_pool2d(plane, 2) for plane in planes]
-        brighter, result = (_strength(sobel(plane)) for plane in planes[:2])
-        total = total + _mean(planes[2] * functional.relu(result - brighter - SPURIOUS_MARGIN))
+        result, *allowed = (_strength(sobel(plane)) for plane in planes[1:])
+        total = total + _mean(planes[0] * functional.relu(result - reduce(torch.maximum, allowed) - SPURIOUS_MARGIN))
     return total
 
 
