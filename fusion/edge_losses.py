@@ -26,6 +26,7 @@ VIF_WINDOWS = (17, 9, 5, 3)  # Sheikh and Bovik (2006), pixel domain; σ = windo
 VIF_NOISE = 2.0  # in squared grey levels of 0..255
 SPURIOUS_SCALES = 5  # the image and its halvings: islands are as large as a coarse feature reaches
 SPURIOUS_MARGIN = 1 / 255  # Sobel / 8: contours weaker than this are not seen
+FAINT_RANGE = 32 / 255  # of a slice's darkest tissue; SSIM with its constants for the full range is blind to it
 FAR_DARKER = (0.2, 0.4)  # of full brightness: from here a source counts as far darker, and from here wholly
 
 
@@ -43,6 +44,7 @@ class EdgeWeights:
     roughness: float = 0.0
     checker: float = 0.0
     intrusion: float = 0.0
+    faint: float = 0.0
 
 
 def edge_loss(
@@ -73,6 +75,11 @@ def gradient_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) 
 def ssim_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
     """2 − SSIM(Y, F) − SSIM(I, F): Gaussian window 11, σ 1.5, data range 1."""
     return 2 - _ssim(luma, fused) - _ssim(infrared, fused)
+
+
+def faint_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
+    """The SSIM term with its constants for a range of 32 grey levels: dark tissue and an empty ground count in full."""
+    return 2 - _ssim(luma, fused, FAINT_RANGE) - _ssim(infrared, fused, FAINT_RANGE)
 
 
 def qabf_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
@@ -158,6 +165,7 @@ TERMS = {
     "roughness": roughness_term,
     "checker": checker_term,
     "intrusion": intrusion_term,
+    "faint": faint_term,
 }
 
 
@@ -196,13 +204,14 @@ def vif(source: Tensor, fused: Tensor) -> Tensor:
     return (kept + 1e-6) / (total + 1e-6)
 
 
-def _ssim(source: Tensor, fused: Tensor) -> Tensor:
+def _ssim(source: Tensor, fused: Tensor, data_range: float = 1.0) -> Tensor:
+    first, second = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     mean_s, mean_f = _blur(source, 11, 1.5), _blur(fused, 11, 1.5)
-    variance_s = _blur(source.square(), 11, 1.5) - mean_s.square()
-    variance_f = _blur(fused.square(), 11, 1.5) - mean_f.square()
+    variance_s = (_blur(source.square(), 11, 1.5) - mean_s.square()).clamp(min=0)
+    variance_f = (_blur(fused.square(), 11, 1.5) - mean_f.square()).clamp(min=0)
     covariance = _blur(source * fused, 11, 1.5) - mean_s * mean_f
-    luminance = (2 * mean_s * mean_f + 1e-4) / (mean_s.square() + mean_f.square() + 1e-4)
-    return _mean(luminance * (2 * covariance + 9e-4) / (variance_s + variance_f + 9e-4))
+    luminance = (2 * mean_s * mean_f + first) / (mean_s.square() + mean_f.square() + first)
+    return _mean(luminance * (2 * covariance + second) / (variance_s + variance_f + second))
 
 
 def _preserved(source: Tensor, source_strength: Tensor, fused: Tensor, fused_strength: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter, sobel
+from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from fusion.edge_losses import (
@@ -15,6 +16,7 @@ from fusion.edge_losses import (
     checker_term,
     departure_term,
     edge_loss,
+    faint_term,
     gradient_term,
     intensity_term,
     intrusion_term,
@@ -78,6 +80,24 @@ def test_vif_agrees_with_the_metric() -> None:
 def test_ssim_agrees_with_the_metric() -> None:
     metric = score(as_bytes(FIRST), as_bytes(SECOND), as_bytes(MIXED), names=["SSIM"])["SSIM"]
     assert 2 - float(ssim_term(FIRST, SECOND, MIXED, BLEND)) == pytest.approx(metric, abs=0.02)
+
+
+def test_faint_is_ssim_with_smaller_constants() -> None:
+    expected = 0.0
+    for source in (FIRST, SECOND):
+        first, second = (plane[0, 0].double().numpy() * 255 for plane in (source, MIXED))
+        expected += structural_similarity(
+            first, second, data_range=32, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+    assert 2 - float(faint_term(FIRST, SECOND, MIXED, BLEND)) == pytest.approx(expected, abs=0.02)
+
+
+def test_one_grey_level_on_an_empty_ground_is_seen_by_faint_and_not_by_ssim() -> None:
+    empty = torch.zeros_like(FIRST)
+    lifted = empty + 1 / 255
+    assert float(ssim_term(empty, empty, lifted, BLEND)) < 0.4
+    assert float(faint_term(empty, empty, lifted, BLEND)) > 1.5
+    assert float(faint_term(FIRST, FIRST, FIRST, BLEND)) == pytest.approx(0, abs=1e-5)
 
 
 def test_blur_agrees_with_scipy_inside() -> None:
