@@ -10,7 +10,8 @@ so the untrained network is a soft maximum of both sources, and ``w = 1, r = 0``
 visible image then move by the same amount, fused luma − luma, which leaves its chroma (Cb, Cr) alone.
 
 With a text width the same network is a small teacher: a text embedding modulates the features of every resolution, as
-in the paper's teacher (Eq. 9).
+in the paper's teacher (Eq. 9). With a context width it modulates them in the same way by what it sees of the whole
+image, and reads no text.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fusion.blocks import TextCondition
+from fusion.global_context import GlobalContext
 from pipeline.errors import WeightsError
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -34,8 +36,8 @@ REACH = 0.25
 class EdgeConfig:
     """Widths (channels) and depths (3×3 convolutions beside the way down and up) per resolution.
 
-    A width of 0 leaves out that resolution and all coarser ones. ``text_width`` None is a network without text.
-    Defaults are the network ``edge``.
+    A width of 0 leaves out that resolution and all coarser ones. ``text_width`` None is a network without text,
+    ``context_width`` 0 one without global context; at most one of the two. Defaults are the network ``edge``.
     """
 
     half_width: int = 16
@@ -45,6 +47,7 @@ class EdgeConfig:
     eighth_width: int = 0
     eighth_depth: int = 0
     text_width: int | None = None
+    context_width: int = 0
 
     @property
     def multiple(self) -> int:
@@ -54,6 +57,7 @@ class EdgeConfig:
 
 EDGE = EdgeConfig()
 NANO = EdgeConfig(half_width=8, half_depth=0, quarter_width=16, quarter_depth=2)
+EDGE_CONTEXT = EdgeConfig(context_width=32)
 # A text-guided teacher of the same design that two CPU cores can train.
 EDGE_TEACHER = EdgeConfig(
     half_width=24, half_depth=2, quarter_width=48, quarter_depth=4, eighth_width=96, eighth_depth=4, text_width=512
@@ -69,7 +73,10 @@ class EdgeNetwork(nn.Module):
 
     def __init__(self, config: EdgeConfig = EDGE) -> None:
         super().__init__()
+        if config.text_width and config.context_width:
+            raise WeightsError("a text width and a context width: a network is modulated by one of the two")
         self.config = config
+        self.context = GlobalContext(config.context_width) if config.context_width else None
         self.multiple = config.multiple
         self.fold: nn.Module = Fold()
         self.unfold: nn.Module = Interleave()
@@ -77,7 +84,7 @@ class EdgeNetwork(nn.Module):
         self.body = _Level(
             (config.half_width, config.quarter_width, config.eighth_width),
             (config.half_depth, config.quarter_depth, config.eighth_depth),
-            config.text_width,
+            config.text_width or config.context_width,
         )
         self.head = nn.Conv2d(config.half_width, 8, 3, padding=1)
         nn.init.zeros_(self.head.weight)  # training starts at the soft maximum
@@ -98,6 +105,8 @@ class EdgeNetwork(nn.Module):
 
     def maps(self, planes: Tensor, text: Tensor | None = None) -> Tensor:
         """The raw maps (a, b), (N, 2, H, W), for the planes (Y, I), (N, 2, H, W)."""
+        if self.context is not None:
+            text = self.context(planes)
         height, width = planes.shape[-2:]
         padded = functional.pad(planes, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
         features = functional.relu(self.stem(self.fold(padded)), inplace=True)

@@ -1,8 +1,8 @@
-"""One channel attention for all tiles of an image.
+"""One channel attention, and one global context, for all tiles of an image.
 
-Channel attention reads inner products over *all* pixels of a map. Tiles fused one by one would each see their own, and
-would not meet at their borders. Within ``sharing(statistics)`` the first call of every channel attention sums its
-products over the batch (tiles of one image) and keeps them; all later calls use those.
+Both read sums over *all* pixels of a map, channel attention of inner products. Tiles fused one by one would each see
+their own, and would not meet at their borders. Within ``sharing(statistics)`` the first call of every such layer adds
+its sums over the batch (tiles of one image) and keeps them; all later calls use those.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from torch import Tensor, nn
 
 @dataclass
 class SharedStatistics:
-    """The products of every channel attention of one network, for one image."""
+    """The sums of every layer of one network that reads all pixels, for one image."""
 
-    products: dict[nn.Module, Tensor] = field(default_factory=dict)
+    sums: dict[nn.Module, Tensor] = field(default_factory=dict)
 
-    def of(self, layer: nn.Module, products: Tensor) -> Tensor:
-        """The kept products of ``layer``; where there are none yet those given, summed over the batch and kept."""
-        if layer not in self.products:
-            self.products[layer] = products.sum(dim=0, keepdim=True)
-        return self.products[layer].expand_as(products)
+    def of(self, layer: nn.Module, sums: Tensor) -> Tensor:
+        """The kept sums of ``layer``; where there are none yet those given, summed over the batch and kept."""
+        if layer not in self.sums:
+            self.sums[layer] = sums.sum(dim=0, keepdim=True)
+        return self.sums[layer].expand_as(sums)
 
 
 _current: ContextVar[SharedStatistics | None] = ContextVar("shared_statistics", default=None)
@@ -39,7 +39,7 @@ def shared_statistics() -> SharedStatistics | None:
 
 @contextmanager
 def sharing(statistics: SharedStatistics) -> Iterator[None]:
-    """Let every channel attention of this thread read and fill ``statistics``."""
+    """Let every layer of this thread that reads all pixels read and fill ``statistics``."""
     token = _current.set(statistics)
     try:
         yield

@@ -1,8 +1,8 @@
 """Running a network on images of any size: whole, or in overlapping tiles that blend without seams.
 
 A tile that is fused alone differs from the same place of the whole image for two reasons. Near its border it lacks
-what lies beyond: tiles overlap, and the outer quarter of an overlap does not count. And channel attention reads
-statistics over all pixels, in a tile those of the tile: so a first pass over the whole image, or over evenly spaced
+what lies beyond: tiles overlap, and the outer quarter of an overlap does not count. And channel attention and global
+context read statistics over all pixels, in a tile those of the tile: so a first pass over the whole image, or over evenly spaced
 crops of one of more than SAMPLE_PIXELS, gives the statistics that all tiles then share. Tiles start on the grid of the
 network's windows. What remains is what a network sees further than the halo; for an image over SAMPLE_PIXELS also
 the difference between its statistics and those of the crops, which is the same everywhere and shows no seam.
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.attention import ChannelAttention
+from fusion.global_context import GlobalContext
 from fusion.shared_statistics import SharedStatistics, sharing
 from pipeline.errors import InputError
 
@@ -57,10 +58,10 @@ def run(
 
 
 def _statistics(network: Network, visible: Tensor, infrared: Tensor, text: Tensor | None) -> SharedStatistics:
-    """What the channel attentions of ``network`` read in one image, (1, 3, H, W) and (1, 1, H, W)."""
+    """What the layers of ``network`` that see all of an image read in one, (1, 3, H, W) and (1, 1, H, W)."""
     statistics = SharedStatistics()
     layers = network.modules() if isinstance(network, nn.Module) else ()
-    if not any(isinstance(layer, ChannelAttention) for layer in layers):
+    if not any(isinstance(layer, ChannelAttention | GlobalContext) for layer in layers):
         return statistics
     crops = sample_crops(*visible.shape[-2:])
     first, second = (torch.cat([image[..., rows, columns] for rows, columns in crops]) for image in (visible, infrared))

@@ -1,0 +1,41 @@
+"""What a network that reads no text can tell of an image pair as a whole: haze, noise, too long an exposure.
+
+A degradation is a matter of the whole image, and a small network sees forty pixels of it. Means and standard
+deviations over all pixels of a few convolutions are cheap, and an embedding of them takes the place of the text's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fusion.shared_statistics import shared_statistics
+
+WIDTHS = (12, 24)
+FLOOR = 1e-6  # of a variance under its root
+
+
+class GlobalContext(nn.Module):
+    """(N, 2, H, W) planes, luma and infrared in 0..1, to an embedding (N, ``width``); any H, W ≥ 1.
+
+    Tiles of one image share what is summed over it (``sharing``).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, WIDTHS[0], 3, stride=2, padding=1)
+        self.second = nn.Conv2d(*WIDTHS, 3, stride=2, padding=1)
+        self.out = nn.Linear(2 * WIDTHS[1], width)
+
+    def forward(self, planes: Tensor) -> Tensor:
+        features = functional.relu(self.second(functional.relu(self.first(planes))))
+        ones = torch.ones_like(features[:, :1])
+        sums = torch.cat([features, features.square(), ones], dim=1).sum(dim=(2, 3))
+        shared = shared_statistics()
+        if shared is not None:
+            sums = shared.of(self, sums)
+        means, squares = (sums[:, :-1] / sums[:, -1:]).chunk(2, dim=1)
+        deviations = (squares - means.square()).clamp_min(0).add(FLOOR).sqrt()
+        embedding: Tensor = self.out(torch.cat([means, deviations], dim=1))
+        return embedding
