@@ -26,7 +26,7 @@ VIF_WINDOWS = (17, 9, 5, 3)  # Sheikh and Bovik (2006), pixel domain; σ = windo
 VIF_NOISE = 2.0  # in squared grey levels of 0..255
 SPURIOUS_SCALES = 5  # the image and its halvings: islands are as large as a coarse feature reaches
 SPURIOUS_MARGIN = 1 / 255  # Sobel / 8: contours weaker than this are not seen
-FAINT_RANGE = 32 / 255  # of a slice's darkest tissue; SSIM with its constants for the full range is blind to it
+FAINT_RANGE = 8 / 255  # of full brightness: SSIM with its constants for the full range is blind to dark tissue
 FAR_DARKER = (0.2, 0.4)  # of full brightness: from here a source counts as far darker, and from here wholly
 
 
@@ -78,7 +78,7 @@ def ssim_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> T
 
 
 def faint_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:
-    """The SSIM term with its constants for a range of 32 grey levels: dark tissue and an empty ground count in full."""
+    """The SSIM term with its constants for a range of 8 grey levels: dark tissue and empty ground count too."""
     return 2 - _ssim(luma, fused, FAINT_RANGE) - _ssim(infrared, fused, FAINT_RANGE)
 
 

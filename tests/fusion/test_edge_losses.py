@@ -87,7 +87,7 @@ def test_faint_is_ssim_with_smaller_constants() -> None:
     for source in (FIRST, SECOND):
         first, second = (plane[0, 0].double().numpy() * 255 for plane in (source, MIXED))
         expected += structural_similarity(
-            first, second, data_range=32, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+            first, second, data_range=8, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
         )
     assert 2 - float(faint_term(FIRST, SECOND, MIXED, BLEND)) == pytest.approx(expected, abs=0.02)
 
