@@ -60,6 +60,7 @@ def test_a_benchmark_takes_the_weights_made_for_its_pairs(tmp_path: Path) -> Non
     assert shipped_for("ivf") == ["edge", "nano"]
     assert shipped_for("medical") == ["edge-ct", "edge-medical", "edge-pet", "edge-spect"]
     assert shipped_for("ivf", accelerator=True) == ["edge", "nano", "student"]
+    assert set(shipped_for("medical", accelerator=True)) - set(shipped_for("medical")) == {"student-medical"}
     assert sorted(shipped_for("ivf", accelerator=True) + shipped_for("medical", accelerator=True)) == shipped_names()
     draw_pairs(tmp_path / "synthetic", 5, 0, height=64, width=64)
     (found,) = bench_sets(BenchOptions(datasets=("synthetic",), root=tmp_path, device="cpu"))
