@@ -1,6 +1,6 @@
 """What a network that reads no text can tell of an image pair as a whole: haze, noise, too long an exposure.
 
-A degradation is a matter of the whole image, and a small network sees forty pixels of it. Means and standard
+A degradation is a matter of the whole image, and a small network sees a square of 46 pixels. Means and standard
 deviations over all pixels of a few convolutions are cheap, and an embedding of them takes the place of the text's.
 """
 
