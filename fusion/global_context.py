@@ -19,7 +19,8 @@ FLOOR = 1e-6  # of a variance under its root
 class GlobalContext(nn.Module):
     """(N, 2, H, W) planes, luma and infrared in 0..1, to an embedding (N, ``width``); any H, W ≥ 1.
 
-    Tiles of one image share what is summed over it (``sharing``).
+    Global pooling as in squeeze-and-excitation (Hu et al., 2018), with deviations beside the means; the pooling is in
+    single precision whatever the rest is in. Tiles of one image share what is summed over it (``sharing``).
     """
 
     def __init__(self, width: int) -> None:
@@ -29,7 +30,7 @@ class GlobalContext(nn.Module):
         self.out = nn.Linear(2 * WIDTHS[1], width)
 
     def forward(self, planes: Tensor) -> Tensor:
-        features = functional.relu(self.second(functional.relu(self.first(planes))))
+        features = functional.relu(self.second(functional.relu(self.first(planes)))).float()
         ones = torch.ones_like(features[:, :1])
         sums = torch.cat([features, features.square(), ones], dim=1).sum(dim=(2, 3))
         shared = shared_statistics()
@@ -37,5 +38,5 @@ class GlobalContext(nn.Module):
             sums = shared.of(self, sums)
         means, squares = (sums[:, :-1] / sums[:, -1:]).chunk(2, dim=1)
         deviations = (squares - means.square()).clamp_min(0).add(FLOOR).sqrt()
-        embedding: Tensor = self.out(torch.cat([means, deviations], dim=1))
+        embedding: Tensor = self.out(torch.cat([means, deviations], dim=1).to(self.out.weight.dtype))
         return embedding

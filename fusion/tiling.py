@@ -2,10 +2,11 @@
 
 A tile that is fused alone differs from the same place of the whole image for two reasons. Near its border it lacks
 what lies beyond: tiles overlap, and the outer quarter of an overlap does not count. And channel attention and global
-context read statistics over all pixels, in a tile those of the tile: so a first pass over the whole image, or over evenly spaced
-crops of one of more than SAMPLE_PIXELS, gives the statistics that all tiles then share. Tiles start on the grid of the
-network's windows. What remains is what a network sees further than the halo; for an image over SAMPLE_PIXELS also
-the difference between its statistics and those of the crops, which is the same everywhere and shows no seam.
+context read statistics over all pixels, in a tile those of the tile: so a first pass over the whole image, or over
+evenly spaced crops of one of more than SAMPLE_PIXELS, gives the statistics that all tiles then share. Tiles start on
+the grid of the network's windows. What remains is what a network sees further than the halo; for an image over
+SAMPLE_PIXELS also the difference between its statistics and those of the crops, which is the same everywhere and
+shows no seam.
 """
 
 from __future__ import annotations

@@ -81,6 +81,18 @@ def test_any_size_and_a_flat_image_are_finite(size: tuple[int, int]) -> None:
     assert bool(planes.grad.isfinite().all())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_neither_overflows_nor_loses_the_deviation(dtype: torch.dtype) -> None:
+    """A million pixels: their sum is beyond half precision, and a small deviation beyond bfloat16's eight bits."""
+    planes = (0.9 + 0.01 * torch.randn(1, 2, 1024, 1024)).clamp(0, 1)
+    context = GlobalContext(4)
+    with torch.no_grad():
+        expected = context(planes.to(dtype).float())
+        halved = context.to(dtype)(planes.to(dtype))
+    assert halved.dtype == dtype
+    torch.testing.assert_close(halved.float(), expected, atol=0.02, rtol=0.02)
+
+
 def test_a_text_and_a_context_are_refused_together() -> None:
     with pytest.raises(WeightsError, match="one of the two"):
         EdgeNetwork(EdgeConfig(text_width=8, context_width=8))
