@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fusion.bands import Band, by_bands, to_planes, to_rows
-from fusion.shared_statistics import shared_statistics
+from fusion.shared_statistics import WholeImageLayer
 from fusion.window_attention import attend_windows
 from fusion.windows import MARGIN, REACH, WINDOW
 from fusion.workspace import buffer
@@ -17,7 +17,7 @@ from fusion.workspace import buffer
 __all__ = ["MARGIN", "REACH", "WINDOW", "ChannelAttention", "SpatialAttention", "depthwise", "pointwise"]
 
 
-class ChannelAttention(nn.Module):
+class ChannelAttention(WholeImageLayer):
     """Attention between channels: every channel is a token, its pixels are the features (Restormer, Eq. 1).
 
     C must divide by ``heads``. Two matrix products over the pixels do it: the inner products of q and k, and v times one
@@ -71,9 +71,7 @@ class ChannelAttention(nn.Module):
 
     def _matrix(self, products: Tensor) -> Tensor:
         """(N, C, C): softmax of the cosines of q and k, then the output projection."""
-        shared = shared_statistics()
-        if shared is not None:
-            products = shared.of(self, products)
+        products = self.over_all_tiles(products)
         e = products.shape[-2]
         # Dividing the products by the two norms equals normalising q and k along their pixels.
         norms = products[..., e:].clamp_min(1e-24).sqrt()

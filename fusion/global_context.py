@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fusion.shared_statistics import shared_statistics
+from fusion.shared_statistics import WholeImageLayer
 
 WIDTHS = (12, 24)
 FLOOR = 1e-6  # of a variance under its root
 
 
-class GlobalContext(nn.Module):
+class GlobalContext(WholeImageLayer):
     """(N, 2, H, W) planes, luma and infrared in 0..1, to an embedding (N, ``width``); any H, W ≥ 1.
 
     Global pooling as in squeeze-and-excitation (Hu et al., 2018), with deviations beside the means; the pooling is in
@@ -31,11 +31,10 @@ class GlobalContext(nn.Module):
 
     def forward(self, planes: Tensor) -> Tensor:
         features = functional.relu(self.second(functional.relu(self.first(planes)))).float()
-        ones = torch.ones_like(features[:, :1])
-        sums = torch.cat([features, features.square(), ones], dim=1).sum(dim=(2, 3))
-        shared = shared_statistics()
-        if shared is not None:
-            sums = shared.of(self, sums)
+        ones = torch.ones_like(
+            features[:, :1]
+        )  # their sum is the number of pixels, in a form that every exporter follows
+        sums = self.over_all_tiles(torch.cat([features, features.square(), ones], dim=1).sum(dim=(2, 3)))
         means, squares = (sums[:, :-1] / sums[:, -1:]).chunk(2, dim=1)
         deviations = (squares - means.square()).clamp_min(0).add(FLOOR).sqrt()
         embedding: Tensor = self.out(torch.cat([means, deviations], dim=1).to(self.out.weight.dtype))

@@ -37,6 +37,15 @@ def shared_statistics() -> SharedStatistics | None:
     return None if torch.compiler.is_compiling() else _current.get()
 
 
+class WholeImageLayer(nn.Module):
+    """A layer that reads sums over all pixels of an image. Tiling looks for it before it cuts an image up."""
+
+    def over_all_tiles(self, sums: Tensor) -> Tensor:
+        """``sums`` of what this call sees, or within ``sharing`` those of the whole image."""
+        shared = shared_statistics()
+        return sums if shared is None else shared.of(self, sums)
+
+
 @contextmanager
 def sharing(statistics: SharedStatistics) -> Iterator[None]:
     """Let every layer of this thread that reads all pixels read and fill ``statistics``."""

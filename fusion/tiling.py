@@ -16,9 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from fusion.attention import ChannelAttention
-from fusion.global_context import GlobalContext
-from fusion.shared_statistics import SharedStatistics, sharing
+from fusion.shared_statistics import SharedStatistics, WholeImageLayer, sharing
 from pipeline.errors import InputError
 
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -62,7 +60,7 @@ def _statistics(network: Network, visible: Tensor, infrared: Tensor, text: Tenso
     """What the layers of ``network`` that see all of an image read in one, (1, 3, H, W) and (1, 1, H, W)."""
     statistics = SharedStatistics()
     layers = network.modules() if isinstance(network, nn.Module) else ()
-    if not any(isinstance(layer, ChannelAttention | GlobalContext) for layer in layers):
+    if not any(isinstance(layer, WholeImageLayer) for layer in layers):
         return statistics
     crops = sample_crops(*visible.shape[-2:])
     first, second = (torch.cat([image[..., rows, columns] for rows, columns in crops]) for image in (visible, infrared))

@@ -17,10 +17,10 @@ from fusion.weights import load_weights, save_weights
 from pipeline.errors import WeightsError
 
 
-def network(config: EdgeConfig = EDGE_CONTEXT) -> EdgeNetwork:
+def network() -> EdgeNetwork:
     """Random weights everywhere, the head's too."""
     torch.manual_seed(1)
-    made = EdgeNetwork(config).eval()
+    made = EdgeNetwork(EDGE_CONTEXT).eval()
     torch.nn.init.normal_(made.head.weight, std=0.05)
     return made
 
