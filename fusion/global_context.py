@@ -31,9 +31,8 @@ class GlobalContext(WholeImageLayer):
 
     def forward(self, planes: Tensor) -> Tensor:
         features = functional.relu(self.second(functional.relu(self.first(planes)))).float()
-        ones = torch.ones_like(
-            features[:, :1]
-        )  # their sum is the number of pixels, in a form that every exporter follows
+        # The sum of ones is the number of pixels, in a form that every exporter follows.
+        ones = torch.ones_like(features[:, :1])
         sums = self.over_all_tiles(torch.cat([features, features.square(), ones], dim=1).sum(dim=(2, 3)))
         means, squares = (sums[:, :-1] / sums[:, -1:]).chunk(2, dim=1)
         deviations = (squares - means.square()).clamp_min(0).add(FLOOR).sqrt()
