@@ -65,25 +65,32 @@ def check_trackers(names: Sequence[str]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Given:
-    """The weights a run is given, each loaded once: those it begins with, where they are not fresh, and its teacher's."""
+    """The weights a run is given: those it begins with, where they are not fresh, and its teachers'.
+
+    No teacher, one for all stores, or one for each.
+    """
 
     start: Weights | None
-    teacher: Weights | None
+    teachers: tuple[Weights, ...]
 
 
-def given_weights(start: str | Path | None, teacher: str | Path | None) -> Given:
-    """Load what a new run is given. Raises WeightsError."""
-    return Given(start=load_weights(start) if start else None, teacher=load_weights(teacher) if teacher else None)
+def given_weights(start: str | Path | None, teachers: Sequence[str | Path], stores: int) -> Given:
+    """Load what a new run on so many stores is given. Raises WeightsError, and InputError for a wrong number of teachers."""
+    if len(teachers) not in {0, 1, stores}:
+        raise InputError(f"{len(teachers)} teachers for {stores} stores; name one for all of them, or one for each")
+    return Given(
+        start=load_weights(start) if start else None, teachers=tuple(load_weights(teacher) for teacher in teachers)
+    )
 
 
 def recorded_weights(origin: Origin) -> Given:
     """Load what a run was started with. Raises WeightsError, and TrainingError when they are others by now."""
     start = _recorded(origin.start, "the weights to start from") if origin.start else None
-    return Given(start=start, teacher=_recorded(origin.teacher, "the teacher's weights") if origin.teacher else None)
+    return Given(start=start, teachers=tuple(_recorded(saved, "the teacher's weights") for saved in origin.teachers))
 
 
 def build_objective(recipe: Recipe, given: Given, pairs: Pairs) -> Objective:
-    """The network of the recipe, with fresh weights or those given, and its teacher if it has one."""
+    """The network of the recipe, with fresh weights or those given, and its teachers if it has any."""
     config = network_entry(recipe.network).config
     reads = recipe.text and config.text_width is not None
     config = replace(config, text_width=pairs.text_width if reads else None)
@@ -95,11 +102,12 @@ def build_objective(recipe: Recipe, given: Given, pairs: Pairs) -> Objective:
     else:
         begin(network)
     factors = recipe.factors()
-    if given.teacher is None:
+    if not given.teachers:
         return Objective(network, {name: value for name, value in factors.items() if name not in DISTILLATION_TERMS})
-    teacher = given.teacher.network
-    check_text_width(teacher, pairs.text_width, pairs.shelf.name, given.teacher.name)
-    return Objective(network, factors, Distillation(teacher, network, features="features" in factors))
+    for teacher in given.teachers:
+        check_text_width(teacher.network, pairs.text_width, pairs.shelf.name, teacher.name)
+    teachers = [teacher.network for teacher in given.teachers]
+    return Objective(network, factors, Distillation(teachers, network, features="features" in factors))
 
 
 def _recorded(saved: Mapping[str, str], what: str) -> Weights:

@@ -19,7 +19,8 @@ Floats = NDArray[np.float32]
 class Batch:
     """Pairs of one size. ``target_*`` is what the loss looks at: the clean pair, where the input was degraded.
 
-    visible, target_visible: (N, 3, h, w); infrared, target_infrared: (N, 1, h, w); weights: (N, 5); text: (N, D).
+    visible, target_visible: (N, 3, h, w); infrared, target_infrared: (N, 1, h, w); weights: (N, 5); text: (N, D);
+    store: (N,) int64, the place of the pair's store among those that are trained on.
     """
 
     keys: tuple[str, ...]
@@ -29,6 +30,7 @@ class Batch:
     target_infrared: Tensor
     weights: Tensor
     text: Tensor
+    store: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -38,6 +40,12 @@ class Batch:
             if field.name != "keys"
         }
         return replace(self, **moved)
+
+    def only(self, rows: Tensor) -> Batch:
+        """Some of the pairs; rows: (N,) bool."""
+        keys = tuple(key for key, kept in zip(self.keys, rows.tolist(), strict=True) if kept)
+        kept = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "keys"}
+        return replace(self, keys=keys, **kept)
 
 
 def collate(batches: Sequence[Batch]) -> Batch:
@@ -50,8 +58,8 @@ def collate(batches: Sequence[Batch]) -> Batch:
     return Batch(keys=tuple(key for batch in batches for key in batch.keys), **joined)
 
 
-def batch_of_one(key: str, seen: Crop, clean: Crop, text: Floats, weights: Floats) -> Batch:
-    """One pair: ``seen`` goes into the network, ``clean`` into the loss; text (D,), weights (5,)."""
+def batch_of_one(key: str, seen: Crop, clean: Crop, text: Floats, weights: Floats, store: int) -> Batch:
+    """One pair: ``seen`` goes into the network, ``clean`` into the loss; text (D,), weights (5,), the store's place."""
     planes = [torch.from_numpy(image)[None] for image in (seen.visible, seen.infrared, clean.visible, clean.infrared)]
     return Batch(
         keys=(key,),
@@ -61,4 +69,5 @@ def batch_of_one(key: str, seen: Crop, clean: Crop, text: Floats, weights: Float
         target_infrared=planes[3],
         weights=torch.from_numpy(weights)[None],
         text=torch.from_numpy(text)[None],
+        store=torch.tensor([store]),
     )

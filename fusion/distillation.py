@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,26 +13,26 @@ from pipeline.errors import WeightsError
 
 
 class Distillation(nn.Module):
-    """The teacher, frozen and outside this module's parameters, and one adapter per decoder tap.
+    """The teachers, frozen and outside this module's parameters, and one adapter per decoder tap.
 
-    The adapters (teacher width to student width) are parameters: they belong in the optimiser and the checkpoints.
+    One teacher for every pair, or one for each store: specialists, from whom one student learns all their kinds of pairs
+    (by their outputs; features are taken from a single teacher). The adapters (teacher width to student width) are parameters: they belong in the optimiser and the checkpoints.
     """
 
-    def __init__(self, teacher: nn.Module, student: nn.Module, *, features: bool) -> None:
+    def __init__(self, teachers: Sequence[nn.Module], student: nn.Module, *, features: bool) -> None:
         super().__init__()
-        self._teacher = [teacher.eval().requires_grad_(False)]  # in a list: not a submodule, neither saved nor trained
+        # in a list: no submodules, neither saved nor trained
+        self.teachers = [teacher.eval().requires_grad_(False) for teacher in teachers]
         self.adapters = nn.ModuleList()
         if features:
+            if len(self.teachers) > 1:
+                raise WeightsError("the loss term 'features' needs a single teacher; set loss.features=0")
+            teacher = self.teachers[0]
             if not isinstance(teacher, FusionNetwork) or not isinstance(student, FusionNetwork):
                 raise WeightsError("the loss term 'features' needs decoder taps in teacher and student")
             self.adapters.extend(
                 nn.Conv2d(wide, narrow, 1) for wide, narrow in zip(teacher.tap_widths, student.tap_widths, strict=True)
             )
-
-    @property
-    def teacher(self) -> nn.Module:
-        """The frozen teacher."""
-        return self._teacher[0]
 
     def forward(
         self, batch: Batch, fused: Tensor, taps: list[Tensor], factors: Mapping[str, float]
@@ -49,12 +49,22 @@ class Distillation(nn.Module):
 
     @torch.no_grad()
     def teach(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """The teacher's fused image and its taps (none for a teacher without a decoder)."""
-        teacher = self.teacher
-        if isinstance(teacher, FusionNetwork):
-            text = batch.text if teacher.config.text_width else None
-            return teacher.forward_features(batch.visible, batch.infrared, text)
-        return teacher(batch.visible, batch.infrared, batch.text), []
+        """The fused images of the pairs' teachers, and the taps (none for several teachers, or one without a decoder)."""
+        if len(self.teachers) == 1:
+            return _answer(self.teachers[0], batch)
+        fused = torch.empty_like(batch.visible)
+        for number, teacher in enumerate(self.teachers):
+            own = batch.store == number
+            if own.any():
+                fused[own] = _answer(teacher, batch.only(own))[0].to(fused.dtype)
+        return fused, []
+
+
+def _answer(teacher: nn.Module, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+    if isinstance(teacher, FusionNetwork):
+        text = batch.text if teacher.config.text_width else None
+        return teacher.forward_features(batch.visible, batch.infrared, text)
+    return teacher(batch.visible, batch.infrared, batch.text), []
 
 
 def feature_distance(taps: list[Tensor], adapted: list[Tensor]) -> Tensor:

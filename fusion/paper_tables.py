@@ -155,7 +155,7 @@ def _train(variant: Variant, recipe: str | None, settings: Sequence[str], store:
             raise InputError(f"{out}: was trained with another recipe; move it away, or choose another --runs folder")
         resume_run(out)
     else:
-        start_run(wanted, [store], out, teacher)
+        start_run(wanted, [store], out, teachers=[teacher] if teacher else [])
 
 
 def _folder(name: str) -> str:

@@ -86,7 +86,7 @@ def quickstart(options: QuickstartOptions) -> QuickstartResult:
     )
     clock.time(
         f"distilling a {recipes['student'].network} network that needs no text, {recipes['student'].steps} steps",
-        lambda: start_run(recipes["student"], [store_place], student, teacher, overwrite=True),
+        lambda: start_run(recipes["student"], [store_place], student, teachers=[teacher], overwrite=True),
     )
     clock.begin("fusing and scoring the held-out pairs")
     bench = run_all(

@@ -54,6 +54,7 @@ class Pairs:
         said: Sequence[Said] | None = None,
         drawer: Drawer | None = None,
         guarded: set[str] | None = None,
+        number: int = 0,
     ) -> None:
         self.shelf = shelf
         self.rows = list(rows)
@@ -63,6 +64,7 @@ class Pairs:
         self.said = list(said) if said is not None else [((), "")] * len(self.rows)
         self.drawer = drawer
         self.guarded = guarded
+        self.number = number  # the store's place among those that are trained on
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -83,7 +85,15 @@ class Pairs:
         said = [self.said[index] for index in indices]
         chosen = list(indices)
         return Pairs(
-            self.shelf, rows, self.texts[chosen], self.weights[chosen], self.cache, said, self.drawer, self.guarded
+            self.shelf,
+            rows,
+            self.texts[chosen],
+            self.weights[chosen],
+            self.cache,
+            said,
+            self.drawer,
+            self.guarded,
+            self.number,
         )
 
     def pictures(self, index: int) -> tuple[Bytes, Bytes]:
@@ -117,12 +127,12 @@ class Pairs:
             degraded = self.drawer.draw(clean, *self.said[index], random)
             seen, text = degraded.crop, degraded.text
             weights = degraded.weights if recipe.weights == "prior" else weights
-        return batch_of_one(row.key, seen, clean, text, weights)
+        return batch_of_one(row.key, seen, clean, text, weights, self.number)
 
     def centre(self, index: int, side: int) -> Batch:
         """The middle of a pair as a batch of one, for validation."""
         crop = centre_crop(*self.pictures(index), side)
-        return batch_of_one(self.rows[index].key, crop, crop, self.texts[index], self.weights[index])
+        return batch_of_one(self.rows[index].key, crop, crop, self.texts[index], self.weights[index], self.number)
 
 
 class Cache:
@@ -147,10 +157,10 @@ class Cache:
                 self.used += size
 
 
-def open_pairs(shelf: Shelf, recipe: Recipe, cache: Cache | None = None) -> tuple[Pairs, Pairs]:
+def open_pairs(shelf: Shelf, recipe: Recipe, cache: Cache | None = None, number: int = 0) -> tuple[Pairs, Pairs]:
     """The training pairs of a store and its held-out validation pairs, both from the split "train" alone.
 
-    Pairs whose caption failed are left out. Raises StoreError when no pair remains.
+    ``number``: the store's place among those that are trained on. Pairs whose caption failed are left out. Raises StoreError when no pair remains.
     """
     plan = shelf.plan()
     columns = ["status", "text_embedding", "loss_weights", *(["events", "scene"] if recipe.degrade else [])]
@@ -172,7 +182,7 @@ def open_pairs(shelf: Shelf, recipe: Recipe, cache: Cache | None = None) -> tupl
         task = load_task(shelf.header.task)
         drawer = Drawer(shelf.fingerprint(recipe.prior), task, tuple(shelf.header.modalities), shelf.name)
     rows = [plan[index] for index in chosen]
-    pairs = Pairs(shelf, rows, texts, weights, cache, said, drawer, set())
+    pairs = Pairs(shelf, rows, texts, weights, cache, said, drawer, set(), number)
     check_content(pairs, recipe.reader)
     held = held_out(pairs.pair_ids, recipe.validation_share, recipe.validation_pairs)
     return pairs.subset([i for i in range(len(pairs)) if i not in held]), pairs.subset(sorted(held))

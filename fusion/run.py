@@ -22,7 +22,7 @@ from pipeline.store import Store
 
 ORIGIN = "training.json"
 LOG = "log.jsonl"
-FORMAT = 1
+FORMAT = 2
 PACKAGES = ("torch", "accelerate", "numpy", "safetensors", "fusioncli")
 
 
@@ -32,7 +32,7 @@ class Origin:
 
     recipe: Recipe
     stores: tuple[dict[str, Any], ...]
-    teacher: dict[str, str] | None
+    teachers: tuple[dict[str, str], ...]  # none, one for all stores, or one for each
     versions: dict[str, str]
     revision: str | None
     start: dict[str, str] | None = None  # the weights it went on from; None: fresh ones
@@ -44,7 +44,7 @@ class Origin:
             "stage": self.recipe.stage,
             "recipe": self.recipe.as_dict(),
             "stores": list(self.stores),
-            "teacher": self.teacher,
+            "teachers": list(self.teachers),
             "start": self.start,
             "versions": self.versions,
             "revision": self.revision,
@@ -108,7 +108,7 @@ def read_origin(run: Path) -> Origin:
         return Origin(
             recipe=build_recipe(raw["recipe"], str(path)),
             stores=tuple(raw["stores"]),
-            teacher=raw["teacher"],
+            teachers=tuple(raw["teachers"]),
             versions=raw["versions"],
             revision=raw["revision"],
             start=raw.get("start"),
@@ -189,7 +189,8 @@ def model_card(origin: Origin, step: int, parameters: int, metrics: Mapping[str,
         for store, number in zip(origin.stores, pairs, strict=True)
     )
     table = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(metrics.items()))
-    teacher = f"Distilled from a teacher with weights `{origin.teacher['sha256'][:16]}`." if origin.teacher else ""
+    taught = " and ".join(f"`{teacher['sha256'][:16]}`" for teacher in origin.teachers)
+    teacher = f"Distilled from the output of the weights {taught}." if taught else ""
     factors = ", ".join(f"{name} {value:g}" for name, value in recipe.factors().items())
     return f"""---
 library_name: fusioncli

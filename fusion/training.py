@@ -75,25 +75,25 @@ def start_run(
     recipe: Recipe,
     stores: Sequence[str | Path],
     out: Path,
-    teacher: str | Path | None = None,
     *,
+    teachers: Sequence[str | Path] = (),
     start_from: str | Path | None = None,
     minutes: float = 0,
     overwrite: bool = False,
 ) -> Result:
-    """Begin a run in ``out``. ``teacher``: weights to distil from; ``start_from``: weights to go on from, else fresh ones.
+    """Begin a run in ``out``. ``start_from``: weights to go on from, else fresh ones.
 
-    ``minutes``: stop cleanly after that long (0: never).
+    ``teachers``: weights to distil from, one for all stores or one for each, in their order. ``minutes``: stop cleanly after that long (0: never).
 
     Raises InputError when ``out`` already holds a run, and what stores, weights and recipes raise.
     """
     prepare_folder(out, overwrite=overwrite)
     opened = [Store.open(location) for location in stores]
-    given = given_weights(start_from, teacher)
+    given = given_weights(start_from, teachers, len(opened))
     origin = Origin(
         recipe=recipe,
         stores=tuple(describe_store(store, recipe.prior) for store in opened),
-        teacher=describe_weights(given.teacher) if given.teacher else None,
+        teachers=tuple(describe_weights(teacher) for teacher in given.teachers),
         versions=versions(),
         revision=revision(),
         start=describe_weights(given.start) if given.start else None,
@@ -119,7 +119,7 @@ def _train(origin: Origin, given: Given, stores: Sequence[Store], out: Path, *, 
     torch.manual_seed(recipe.seed)
 
     cache = Cache(recipe.cache_mb * 2**20)
-    opened = [open_pairs(store, recipe, cache) for store in stores]
+    opened = [open_pairs(store, recipe, cache, number) for number, store in enumerate(stores)]
     training, held = [pair[0] for pair in opened], [pair[1] for pair in opened]
     check_widths(training)
     objective = build_objective(recipe, given, training[0])
@@ -140,7 +140,8 @@ def _train(origin: Origin, given: Given, stores: Sequence[Store], out: Path, *, 
         restore_optimizer(optimizer.optimizer, objective, checkpoint.tensors["optimizer"])
     average.shadow = {name: value.to(accelerator.device) for name, value in average.shadow.items()}
     if objective.distillation is not None:
-        objective.distillation.teacher.to(accelerator.device)
+        for teacher in objective.distillation.teachers:
+            teacher.to(accelerator.device)
     if checkpoint is not None and accelerator.scaler is not None and checkpoint.state["scaler"]:
         accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
 

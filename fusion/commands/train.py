@@ -81,8 +81,10 @@ def distill(
     options: Options,
     *,
     teacher: Annotated[
-        str | None,
-        typer.Option(help="Weights to learn from. Default: runs/NAME-teacher; none: no teacher."),
+        list[str] | None,
+        typer.Option(
+            help="Weights to learn from, once for all stores or once for each. Default: runs/NAME-teacher; none: no teacher."
+        ),
     ] = None,
 ) -> None:
     """Distil a student, which needs no text, from a teacher and the store.
@@ -92,14 +94,14 @@ def distill(
     _train("student", options, teacher)
 
 
-def _train(stage: str, options: Options, teacher: str | None = None) -> None:
+def _train(stage: str, options: Options, teachers: list[str] | None = None) -> None:
     if options.resume:
         _resume(stage, options.resume, options)
     else:
-        _start(stage, options, teacher)
+        _start(stage, options, teachers or [])
 
 
-def _start(stage: str, options: Options, teacher: str | None) -> None:
+def _start(stage: str, options: Options, teachers: list[str]) -> None:
     from fusion.recipe import load_recipe
     from fusion.training import start_run
     from pipeline.errors import InputError
@@ -111,20 +113,21 @@ def _start(stage: str, options: Options, teacher: str | None) -> None:
     headers = [Store.open(location).header for location in locations]
     name = "+".join(header.dataset for header in headers)
     resolved = load_recipe(options.recipe or f"paper-{headers[0].task}", stage, options.changes)
-    if stage == "student" and teacher != "none" and set(resolved.factors()) & {"features", "output"}:
-        teacher = teacher or f"runs/{name}-teacher"
-        if not Path(teacher).exists() and teacher.startswith("runs/"):
-            raise InputError(
-                f"{teacher}: no teacher there; train one with `fusioncli train-teacher`, or name it with --teacher"
-            )
+    if stage == "student" and teachers != ["none"] and set(resolved.factors()) & {"features", "output"}:
+        teachers = teachers or [f"runs/{name}-teacher"]
+        for teacher in teachers:
+            if not Path(teacher).exists() and teacher.startswith("runs/"):
+                raise InputError(
+                    f"{teacher}: no teacher there; train one with `fusioncli train-teacher`, or name it with --teacher"
+                )
     else:
-        teacher = None
+        teachers = []
     out = options.out or Path("runs") / f"{name}-{stage}"
     result = start_run(
         resolved,
         locations,
         out,
-        teacher,
+        teachers=teachers,
         start_from=options.start_from,
         minutes=options.minutes,
         overwrite=options.overwrite,

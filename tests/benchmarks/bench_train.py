@@ -54,6 +54,7 @@ class RandomReader:
                 target_infrared=infrared,
                 weights=torch.ones(number, len(TERMS)),
                 text=torch.rand(number, stores[0].text_width, generator=generator),
+                store=torch.zeros(number, dtype=torch.int64),
             )
         ] * recipe.accumulation
 

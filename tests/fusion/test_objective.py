@@ -57,7 +57,7 @@ def test_distillation_has_the_three_parts_of_the_paper(store: Path) -> None:
     teacher = FusionNetwork(SMALL)
     student = FusionNetwork(NetworkConfig(width=8, expansion=1.0, refinement=0, text_width=None))
     factors = {"ssim": 1.0, "features": 2.0, "output": 5.0}
-    objective = Objective(student, factors, Distillation(teacher, student, features=True))
+    objective = Objective(student, factors, Distillation([teacher], student, features=True))
     outcome = objective(batch)
     fused, taps = student.forward_features(batch.visible, batch.infrared)
     goal, teacher_taps = teacher.forward_features(batch.visible, batch.infrared, batch.text)
@@ -81,7 +81,7 @@ def test_adapters_learn_and_the_teacher_does_not(store: Path) -> None:
     batch = first_batch(store)
     teacher = FusionNetwork(SMALL)
     student = FusionNetwork(NetworkConfig(width=8, expansion=1.0, refinement=0, text_width=None))
-    objective = Objective(student, {"features": 1.0}, Distillation(teacher, student, features=True))
+    objective = Objective(student, {"features": 1.0}, Distillation([teacher], student, features=True))
     names = [name for name, _ in objective.named_parameters()]
     assert sum("adapters" in name for name in names) == 8 and not any("teacher" in name for name in names)
     objective(batch).total.backward()

@@ -76,7 +76,7 @@ def test_a_killed_teacher_ends_with_the_same_bits(store: Path, teacher: Path, tm
 
 
 def test_a_killed_student_ends_with_the_same_bits(store: Path, teacher: Path, tmp_path: Path) -> None:
-    assert start_run(load_recipe("tiny", "student", SMALL), [store], tmp_path / "whole", teacher).finished
+    assert start_run(load_recipe("tiny", "student", SMALL), [store], tmp_path / "whole", teachers=[teacher]).finished
     start_and_kill("student", store, tmp_path / "killed", teacher, step=1)
     assert resume_run(tmp_path / "killed").finished
     assert_same_run(tmp_path / "whole", tmp_path / "killed")

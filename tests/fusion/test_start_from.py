@@ -46,10 +46,10 @@ def test_teacher_and_starting_weights_are_loaded_once(
     loaded: list[Path] = []
     monkeypatch.setattr(assembly, "load_weights", lambda name: loaded.append(name) or load_weights(name))
     recipe = load_recipe("nano", "student", ["network=nano", "steps=1", "batch_size=2", "crop=48"])
-    start_run(recipe, [store], tmp_path / "run", teacher, start_from=begun)
+    start_run(recipe, [store], tmp_path / "run", teachers=[teacher], start_from=begun)
     assert loaded == [begun, teacher]
     origin = read_origin(tmp_path / "run")
-    assert origin.teacher == {"location": str(teacher), "sha256": load_weights(teacher).sha256}
+    assert origin.teachers == ({"location": str(teacher), "sha256": load_weights(teacher).sha256},)
     assert origin.start == {"location": str(begun), "sha256": load_weights(begun).sha256}
 
 

@@ -64,7 +64,7 @@ def test_a_run_leaves_weights_config_card_log_and_pictures(run: Path, store: Pat
 
 def test_the_strip_shows_the_teacher_between_sources_and_student(run: Path, store: Path, tmp_path: Path) -> None:
     recipe = load_recipe("nano-distilled", "student", [*FAST, "steps=2"])
-    start_run(recipe, [store], tmp_path / "run", run)
+    start_run(recipe, [store], tmp_path / "run", teachers=[run])
     assert "output" in read_log(tmp_path / "run")[0]["terms"]
     with Image.open(tmp_path / "run/pictures/step-00000002.png") as strip:
         assert strip.size == (4 * 48 + 3 * 4, 48)
@@ -88,7 +88,7 @@ def test_a_teacher_of_another_text_width_is_refused_with_both(
     start_run(recipe, [narrow], tmp_path / "teacher")
     assert load_weights(tmp_path / "teacher").network.config.text_width == 64
     with pytest.raises(WeightsError, match=r"text embeddings of width 64, but .* holds width 512"):
-        start_run(load_recipe("tiny", "student", FAST), [store], tmp_path / "student", tmp_path / "teacher")
+        start_run(load_recipe("tiny", "student", FAST), [store], tmp_path / "student", teachers=[tmp_path / "teacher"])
     with pytest.raises(InputError, match=r"width 512, .* of width 64"):
         start_run(load_recipe("nano", "student", FAST), [store, narrow], tmp_path / "mixed")
     assert not (tmp_path / "student").exists() and not (tmp_path / "mixed").exists()
@@ -116,7 +116,7 @@ def test_running_out_of_memory_gives_advice(monkeypatch: pytest.MonkeyPatch, sto
 def test_a_resumed_run_refuses_another_teacher(run: Path, store: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "teacher")
     recipe = load_recipe("nano-distilled", "student", FAST)
-    start_run(recipe, [store], tmp_path / "run", tmp_path / "teacher", minutes=1e-9)
+    start_run(recipe, [store], tmp_path / "run", teachers=[tmp_path / "teacher"], minutes=1e-9)
     start_run(load_recipe("nano", "student", [*FAST, "seed=9"]), [store], tmp_path / "teacher", overwrite=True)
     with pytest.raises(TrainingError, match="the teacher's weights are"):
         resume_run(tmp_path / "run")
@@ -198,7 +198,7 @@ def student_run(store: Path) -> Path:
     """The description of a student's run, not trained yet."""
     out = store.parent / "described"
     recipe = load_recipe("nano", "student")
-    write_origin(out, Origin(recipe=recipe, stores=(), teacher=None, versions={}, revision=None))
+    write_origin(out, Origin(recipe=recipe, stores=(), teachers=(), versions={}, revision=None))
     return out
 
 
