@@ -13,9 +13,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from fusion.averaging import Average
 from fusion.checkpoints import FOLDER
 from fusion.recipe import Recipe, build_recipe
-from fusion.weights import CARD, CONFIG, MODEL, Weights
+from fusion.weights import CARD, CONFIG, MODEL, Weights, save_weights
 from pipeline.atomic import write_text
 from pipeline.errors import InputError, StoreError, TrainingError
 from pipeline.store import Store
@@ -231,3 +234,19 @@ Means over the held-out pairs' middles (at most {recipe.validation_crop} pixels)
 Trained on few scenes; look at the pictures before relying on them. Sources that are not registered give ghosts. The
 terms of the data sets named above apply to what is made from them.
 """
+
+
+def write_model(
+    folder: Path,
+    origin: Origin,
+    network: nn.Module,
+    average: Average,
+    step: int,
+    metrics: dict[str, float],
+    pairs: list[int],
+) -> None:
+    """Weights, config and card of the averaged network."""
+    state = {**network.state_dict(), **average.shadow}
+    parameters = sum(value.numel() for value in average.shadow.values())
+    extra = {"step": step, "metrics": metrics, "training": origin.as_dict()}
+    save_weights(folder, network, model_card(origin, step, parameters, metrics, pairs), extra, state)

@@ -1,7 +1,8 @@
-"""One step of training: forward and backward through the parts of a batch, and what a log wants to know of it."""
+"""One step of training: its learning rate, forward and backward through a batch, what a log wants to know of it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -47,3 +48,11 @@ def all_keys(accelerator: Any, parts: Sequence[Batch]) -> list[str]:
 
     by_process = gather_object([own])
     return [key for part in range(len(own)) for process in by_process for key in process[part]]
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, then one cosine from ``lr`` to ``final_lr`` over the rest of the run; ``step`` from 0."""
+    if step < recipe.warmup:
+        return recipe.lr * (step + 1) / recipe.warmup
+    progress = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    return recipe.final_lr + (recipe.lr - recipe.final_lr) * (1 + math.cos(math.pi * progress)) / 2

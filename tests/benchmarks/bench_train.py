@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_train.py                          # on drawn pairs of 640 x 480, networks nano and edge
     python tests/benchmarks/bench_train.py --store stores/roadscene --network student --steps 60
 
-Both lines run the same loop (`fusion.training`), once on the store and once on one random batch made beforehand. Steps
+Both lines run the same loop (`fusion.loop`), once on the store and once on one random batch made beforehand. Steps
 before the first log line are warm-up and not counted; validation and checkpoints come after the last step.
 
 Freed memory is kept for the next call, as in `fusioncli` (`pipeline.allocator`).
@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from fusion import training
+from fusion import loop, training
 from fusion.batch import Batch
 from fusion.losses import TERMS
 from fusion.reader import IndexedReader, Pairs
@@ -66,11 +66,11 @@ class RandomReader:
 
 def measure(recipe: Recipe, store: str, reader: type) -> dict[str, float]:
     """Steps a second, images a second and waiting share over all steps but the warm-up."""
-    training.IndexedReader = reader  # type: ignore[misc,assignment]
+    loop.IndexedReader = reader  # type: ignore[misc,assignment]
     with tempfile.TemporaryDirectory() as folder:
         training.start_run(recipe, [store], Path(folder) / "run")
         records = [record for record in read_log(Path(folder) / "run") if "loss" in record][1:]
-    training.IndexedReader = IndexedReader  # type: ignore[misc]
+    loop.IndexedReader = IndexedReader  # type: ignore[misc]
     seconds = sum(record["seconds"] for record in records)
     waited = sum(record["seconds"] * record["data_wait"] for record in records)
     steps = len(records) * recipe.log_every

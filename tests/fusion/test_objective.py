@@ -17,7 +17,7 @@ from fusion.network import FusionNetwork, NetworkConfig
 from fusion.objective import Objective, gradient_shares
 from fusion.reader import IndexedReader, open_pairs
 from fusion.recipe import load_recipe
-from fusion.training import learning_rate
+from fusion.step import learning_rate
 from pipeline.errors import ManifestError
 from pipeline.store import Store
 
