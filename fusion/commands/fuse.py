@@ -78,18 +78,7 @@ def fuse(
     videos = [name for name in (visible, infrared) if name is not None and is_video(name)]
     first, second = Path(visible), Path(infrared or "")
     folders = first.is_dir()
-    if infrared is None and not (videos and side_by_side):
-        raise InputError("give the infrared image, folder or video too; one video of both needs --side-by-side")
-    if (
-        infrared is not None
-        and len(videos) != 1
-        and first.is_dir() != second.is_dir()
-        and first.exists()
-        and second.exists()
-    ):
-        raise InputError(f"{visible} and {infrared}: give two files or two folders")
-    if infrared is not None and len(videos) == 1:
-        raise InputError(f"{visible} and {infrared}: only {videos[0]} is a video; give two")
+    _check_sources(visible, infrared, videos, side_by_side)
     if videos and (grey or sixteen_bit):
         raise InputError("--grey and --sixteen-bit are for images; videos are written in colour of 8 bits")
     if at_once is not None and (at_once < 1 or not (folders or videos)):
@@ -113,6 +102,21 @@ def fuse(
     else:
         fuse_file(fuser, first, second, out, output, asked)
         note(f"wrote {out}")
+
+
+def _check_sources(visible: str, infrared: str | None, videos: list[str], side_by_side: str | None) -> None:
+    """Raise InputError unless there are two images, two folders, two videos, or one video of both."""
+    from pipeline.errors import InputError
+
+    if infrared is None:
+        if not (videos and side_by_side):
+            raise InputError("give the infrared image, folder or video too; one video of both needs --side-by-side")
+        return
+    if len(videos) == 1:
+        raise InputError(f"{visible} and {infrared}: only {videos[0]} is a video; give two")
+    first, second = Path(visible), Path(infrared)
+    if first.exists() and second.exists() and first.is_dir() != second.is_dir():
+        raise InputError(f"{visible} and {infrared}: give two files or two folders")
 
 
 def _fuse_folders(fuser: Fuser, visible: Path, infrared: Path, out: Path, options: FolderOptions) -> None:
