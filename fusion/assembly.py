@@ -77,7 +77,9 @@ class Given:
 def given_weights(start: str | Path | None, teachers: Sequence[str | Path], stores: int) -> Given:
     """Load what a new run on so many stores is given. Raises WeightsError, and InputError for a wrong number of teachers."""
     if len(teachers) not in {0, 1, stores}:
-        raise InputError(f"{len(teachers)} teachers for {stores} stores; name one for all of them, or one for each")
+        raise InputError(
+            f"{len(teachers)} teachers for {stores} store{'s' * (stores > 1)}; name one for all of them, or one for each"
+        )
     return Given(
         start=load_weights(start) if start else None, teachers=tuple(load_weights(teacher) for teacher in teachers)
     )

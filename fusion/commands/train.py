@@ -102,7 +102,7 @@ def _train(stage: str, options: Options, teachers: list[str] | None = None) -> N
 
 
 def _start(stage: str, options: Options, teachers: list[str]) -> None:
-    from fusion.recipe import load_recipe
+    from fusion.recipe import DISTILLATION_TERMS, load_recipe
     from fusion.training import start_run
     from pipeline.errors import InputError
     from pipeline.store import Store
@@ -113,15 +113,22 @@ def _start(stage: str, options: Options, teachers: list[str]) -> None:
     headers = [Store.open(location).header for location in locations]
     name = "+".join(header.dataset for header in headers)
     resolved = load_recipe(options.recipe or f"paper-{headers[0].task}", stage, options.changes)
-    if stage == "student" and teachers != ["none"] and set(resolved.factors()) & {"features", "output"}:
+    looks = any(name in DISTILLATION_TERMS for name in resolved.factors())
+    if "none" in teachers:
+        if len(teachers) > 1:
+            raise InputError("--teacher none stands alone: leave it out, or the others")
+        teachers = []
+    elif teachers and not looks:
+        raise InputError(
+            f"--teacher: the recipe {resolved.name} has no loss term that looks at a teacher; --set loss.output=2 adds one"
+        )
+    elif stage == "student" and looks:
         teachers = teachers or [f"runs/{name}-teacher"]
         for teacher in teachers:
             if not Path(teacher).exists() and teacher.startswith("runs/"):
                 raise InputError(
                     f"{teacher}: no teacher there; train one with `fusioncli train-teacher`, or name it with --teacher"
                 )
-    else:
-        teachers = []
     out = options.out or Path("runs") / f"{name}-{stage}"
     result = start_run(
         resolved,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 import cli
 from fusion.batch import collate
@@ -89,6 +89,19 @@ def test_a_run_shows_records_and_resumes_with_both_teachers(store: Path, other: 
     with Image.open(run / "pictures/step-00000002.png") as strip:
         assert strip.size[0] == 4 * 48 + 3 * 4
     assert resume_run(run).finished
+
+
+def distill(store: Path, out: Path, *words: str) -> Result:
+    settings = [word for setting in FAST for word in ("--set", setting)]
+    return CliRunner().invoke(cli.app, ["distill", "--store", str(store), *words, *settings, "--out", str(out)])
+
+
+def test_a_teacher_that_nothing_would_look_at_is_refused(store: Path, tmp_path: Path) -> None:
+    refused = distill(store, tmp_path / "run", "--recipe", "nano", "--teacher", "edge")
+    assert isinstance(refused.exception, InputError) and not (tmp_path / "run").exists()
+    assert "nano has no loss term that looks at a teacher; --set loss.output=2 adds one" in str(refused.exception)
+    refused = distill(store, tmp_path / "run", "--recipe", "nano-distilled", "--teacher", "none", "--teacher", "edge")
+    assert "--teacher none stands alone" in str(refused.exception) and not (tmp_path / "run").exists()
 
 
 def test_a_wrong_number_of_teachers_is_one_sentence(store: Path, other: Path, tmp_path: Path) -> None:
