@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -34,27 +34,22 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
-        moved = {
-            field.name: getattr(self, field.name).to(device, non_blocking=True)
-            for field in fields(self)
-            if field.name != "keys"
-        }
-        return replace(self, **moved)
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors().items()}
+        return Batch(keys=self.keys, **moved)
 
     def only(self, rows: Tensor) -> Batch:
         """Some of the pairs; rows: (N,) bool."""
         keys = tuple(key for key, kept in zip(self.keys, rows.tolist(), strict=True) if kept)
-        kept = {field.name: getattr(self, field.name)[rows] for field in fields(self) if field.name != "keys"}
-        return replace(self, keys=keys, **kept)
+        return Batch(keys=keys, **{name: tensor[rows] for name, tensor in self.tensors().items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything but the keys, by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "keys"}
 
 
 def collate(batches: Sequence[Batch]) -> Batch:
     """Several batches as one."""
-    joined = {
-        field.name: torch.cat([getattr(batch, field.name) for batch in batches])
-        for field in fields(Batch)
-        if field.name != "keys"
-    }
+    joined = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in batches[0].tensors()}
     return Batch(keys=tuple(key for batch in batches for key in batch.keys), **joined)
 
 

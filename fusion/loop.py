@@ -25,7 +25,7 @@ from fusion.objective import gradient_shares
 from fusion.progress import Live
 from fusion.reader import Cache, IndexedReader, open_pairs
 from fusion.recipe import Recipe
-from fusion.run import Log, Origin, write_model, write_origin
+from fusion.run import ORIGIN, Log, Origin, write_model, write_origin
 from fusion.step import all_keys, first_pair, learning_rate, take_step
 from fusion.stream import StreamReader
 from fusion.validation import BEST, validate
@@ -82,7 +82,7 @@ class Loop:
         self.metrics: dict[str, float] = dict(self.best["metrics"]) if self.best else {}
         self.recent: list[Seen] = []
         if self.main:
-            if checkpoint is None:
+            if not (out / ORIGIN).exists():  # a resumed run keeps what it was started with
                 write_origin(out, origin)
             self.log = Log(out, self.first)
         self.accelerator.wait_for_everyone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from typing import Any, Protocol
 
 import numpy as np
@@ -81,20 +82,11 @@ class Pairs:
 
     def subset(self, indices: Sequence[int]) -> Pairs:
         """Some of the pairs, sharing the cache."""
-        rows = [self.rows[index] for index in indices]
-        said = [self.said[index] for index in indices]
-        chosen = list(indices)
-        return Pairs(
-            self.shelf,
-            rows,
-            self.texts[chosen],
-            self.weights[chosen],
-            self.cache,
-            said,
-            self.drawer,
-            self.guarded,
-            self.number,
-        )
+        chosen = copy(self)
+        chosen.rows = [self.rows[index] for index in indices]
+        chosen.said = [self.said[index] for index in indices]
+        chosen.texts, chosen.weights = self.texts[list(indices)], self.weights[list(indices)]
+        return chosen
 
     def pictures(self, index: int) -> tuple[Bytes, Bytes]:
         """Visible (H, W) or (H, W, 3) and infrared (H, W), uint8."""

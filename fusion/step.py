@@ -35,8 +35,7 @@ def take_step(
 
 def first_pair(batch: Batch) -> Batch:
     """The first pair of a batch."""
-    values = {name: getattr(batch, name)[:1] for name in Batch.__dataclass_fields__}
-    return Batch(**values)
+    return batch.only(torch.arange(len(batch.keys)) == 0)
 
 
 def all_keys(accelerator: Any, parts: Sequence[Batch]) -> list[str]:

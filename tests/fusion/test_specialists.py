@@ -75,12 +75,9 @@ def test_a_run_shows_records_and_resumes_with_both_teachers(store: Path, other: 
     for seed, name in enumerate(("one", "two")):
         torch.manual_seed(seed)
         save_weights(tmp_path / name, NETWORKS["nano"].build(), "a card")
-    places = ["--store", str(store), "--store", str(other)]
     teachers = ["--teacher", str(tmp_path / "one"), "--teacher", str(tmp_path / "two")]
-    settings = [word for setting in FAST for word in ("--set", setting)]
     run = tmp_path / "run"
-    words = ["distill", *places, *teachers, "--recipe", "nano-distilled", *settings, "--out", str(run)]
-    done = CliRunner().invoke(cli.app, words)
+    done = distill(store, run, "--store", str(other), *teachers, "--recipe", "nano-distilled")
     assert done.exit_code == 0, done.output
     sums = [load_weights(tmp_path / name).sha256 for name in ("one", "two")]
     assert [teacher["sha256"] for teacher in read_origin(run).teachers] == sums
