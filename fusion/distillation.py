@@ -16,7 +16,8 @@ class Distillation(nn.Module):
     """The teachers, frozen and outside this module's parameters, and one adapter per decoder tap.
 
     One teacher for every pair, or one for each store: specialists, from whom one student learns all their kinds of pairs
-    (by their outputs; features are taken from a single teacher). The adapters (teacher width to student width) are parameters: they belong in the optimiser and the checkpoints.
+    (by their outputs; features are taken from a single teacher). The adapters (teacher width to student width) are
+    parameters: they belong in the optimiser and the checkpoints.
     """
 
     def __init__(self, teachers: Sequence[nn.Module], student: nn.Module, *, features: bool) -> None:

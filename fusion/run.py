@@ -193,7 +193,7 @@ def model_card(origin: Origin, step: int, parameters: int, metrics: Mapping[str,
     )
     table = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(metrics.items()))
     taught = " and ".join(f"`{teacher['sha256'][:16]}`" for teacher in origin.teachers)
-    teacher = f"Distilled from the output of the weights {taught}." if taught else ""
+    teacher = f"Distilled from the weights {taught}." if taught else ""
     factors = ", ".join(f"{name} {value:g}" for name, value in recipe.factors().items())
     return f"""---
 library_name: fusioncli
