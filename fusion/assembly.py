@@ -13,10 +13,11 @@ from fusion.beginning import begin
 from fusion.blocks import Block
 from fusion.catalog import build_network, network_entry
 from fusion.distillation import Distillation, check_text_width
+from fusion.edge import EdgeConfig
 from fusion.network import NetworkConfig
 from fusion.objective import Objective
 from fusion.reader import Pairs
-from fusion.recipe import DISTILLATION_TERMS, Recipe
+from fusion.recipe import DISTILLATION_TERMS, PRIOR_TERM, Recipe
 from fusion.run import Origin
 from fusion.weights import Weights, load_weights
 from pipeline.errors import InputError, MissingPackage, TrainingError, closest
@@ -96,6 +97,8 @@ def build_objective(recipe: Recipe, given: Given, pairs: Pairs) -> Objective:
     config = network_entry(recipe.network).config
     reads = recipe.text and config.text_width is not None
     config = replace(config, text_width=pairs.text_width if reads else None)
+    if PRIOR_TERM in recipe.factors() and isinstance(config, EdgeConfig) and config.context_width:
+        config = replace(config, context_width=pairs.text_width)
     if isinstance(config, NetworkConfig):
         config = replace(config, fusion=recipe.fusion or config.fusion)
     network = build_network(config)
@@ -123,12 +126,23 @@ def _recorded(saved: Mapping[str, str], what: str) -> Weights:
 
 
 def _begin_with(network: torch.nn.Module, weights: Weights) -> None:
-    if weights.network.config != network.config:
+    theirs = weights.network.config
+    if _reads_what_is_estimated(theirs, network.config):
+        network.load_state_dict(weights.network.state_dict(), strict=False)  # all but the context, which is fresh
+        return
+    if theirs != network.config:
         raise InputError(
-            f"--start-from {weights.name}: another network ({weights.network.config}) than the recipe's ({network.config}); "
+            f"--start-from {weights.name}: another network ({theirs}) than the recipe's ({network.config}); "
             "choose its recipe, or --set network=NAME"
         )
     network.load_state_dict(weights.network.state_dict())
+
+
+def _reads_what_is_estimated(theirs: Any, ours: Any) -> bool:
+    """Whether two networks differ in nothing but that the first reads an embedding which the second makes itself."""
+    if not isinstance(theirs, EdgeConfig) or not isinstance(ours, EdgeConfig) or not theirs.text_width:
+        return False
+    return replace(theirs, text_width=None, context_width=theirs.text_width) == ours
 
 
 def check_widths(stores: Sequence[Pairs]) -> None:

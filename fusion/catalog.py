@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from fusion.edge import EDGE, EDGE_CONTEXT, EDGE_TEACHER, NANO, EdgeConfig, EdgeNetwork
+from fusion.edge import EDGE, EDGE_PRIOR, EDGE_TEACHER, NANO, EdgeConfig, EdgeNetwork
 from fusion.network import FusionNetwork, NetworkConfig
 from pipeline.errors import WeightsError, closest
 
@@ -40,7 +40,7 @@ NETWORKS: dict[str, NetworkEntry] = {
     "student-tiny": NetworkEntry(role="student", config=_student(8, 1.0)),
     "teacher-edge": NetworkEntry(role="teacher", config=EDGE_TEACHER),
     "edge": NetworkEntry(role="edge", config=EDGE),
-    "edge-context": NetworkEntry(role="edge", config=EDGE_CONTEXT),
+    "edge-prior": NetworkEntry(role="edge", config=EDGE_PRIOR),
     "nano": NetworkEntry(role="edge", config=NANO),
 }
 

@@ -11,12 +11,13 @@ visible image then move by the same amount, fused luma − luma, which leaves it
 
 With a text width the same network is a small teacher: a text embedding modulates the features of every resolution, as
 in the paper's teacher (Eq. 9). With a context width it modulates them in the same way by what it sees of the whole
-image, and reads no text.
+image, and reads no text: a teacher of texts that has this in their place is a student which tells for itself what the
+text would have said.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -57,11 +58,12 @@ class EdgeConfig:
 
 EDGE = EdgeConfig()
 NANO = EdgeConfig(half_width=8, half_depth=0, quarter_width=16, quarter_depth=2)
-EDGE_CONTEXT = EdgeConfig(context_width=32)
 # A text-guided teacher of the same design that two CPU cores can train.
 EDGE_TEACHER = EdgeConfig(
     half_width=24, half_depth=2, quarter_width=48, quarter_depth=4, eighth_width=96, eighth_depth=4, text_width=512
 )
+# The same without text: it estimates the text's embedding.
+EDGE_PRIOR = replace(EDGE_TEACHER, text_width=None, context_width=512)
 
 
 class EdgeNetwork(nn.Module):
@@ -95,22 +97,27 @@ class EdgeNetwork(nn.Module):
         """The fused colour image, (N, 3, H, W)."""
         return self.forward_features(visible, infrared, text)[0]
 
-    def forward_features(self, visible: Tensor, infrared: Tensor, text: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The fused image (N, 3, H, W) and the blend weight of the visible luma (N, 1, H, W), 0..1."""
+    def forward_features(
+        self, visible: Tensor, infrared: Tensor, text: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The fused image (N, 3, H, W), the blend weight of the visible luma (N, 1, H, W), 0..1, and what modulated it.
+
+        That is an embedding (N, D): the text's, or what the network made of the whole image; None for neither.
+        """
         luma = to_luma(visible)
-        maps = self.maps(torch.cat([luma, infrared], dim=1), text)
+        planes = torch.cat([luma, infrared], dim=1)
+        embedding = text if self.context is None else self.context(planes)
+        maps = self._maps(planes, embedding)
         weight = torch.sigmoid(SHARPNESS * maps[:, :1] + PRIOR * (luma - infrared))
         change = (1 - weight) * (infrared - luma) + REACH * maps[:, 1:]
-        return visible + change, weight
+        return visible + change, weight, embedding
 
-    def maps(self, planes: Tensor, text: Tensor | None = None) -> Tensor:
+    def _maps(self, planes: Tensor, embedding: Tensor | None) -> Tensor:
         """The raw maps (a, b), (N, 2, H, W), for the planes (Y, I), (N, 2, H, W)."""
-        if self.context is not None:
-            text = self.context(planes)
         height, width = planes.shape[-2:]
         padded = functional.pad(planes, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
         features = functional.relu(self.stem(self.fold(padded)), inplace=True)
-        maps: Tensor = self.unfold(self.head(self.body(features, text)))
+        maps: Tensor = self.unfold(self.head(self.body(features, embedding)))
         return maps[..., :height, :width]
 
 

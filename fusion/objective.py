@@ -16,6 +16,7 @@ from fusion.edge_losses import TERMS as EDGE_TERMS
 from fusion.losses import TERMS as FUSION_TERMS
 from fusion.losses import fusion_loss
 from fusion.network import FusionNetwork
+from fusion.recipe import PRIOR_TERM
 from pipeline.errors import ManifestError
 
 EDGE_PREFIX = "edge."
@@ -50,16 +51,21 @@ class Objective(nn.Module):
             raise ManifestError(f"the loss term '{ROUGHNESS_TERM}' needs a network with a blend weight: edge or nano")
         if "features" in factors and not isinstance(network, FusionNetwork):
             raise ManifestError("the loss term 'features' needs a network with decoder taps; set loss.features=0")
+        if PRIOR_TERM in factors and getattr(network, "context", None) is None:
+            raise ManifestError(
+                f"the loss term '{PRIOR_TERM}' needs a network that makes an embedding of the whole image: edge-prior"
+            )
 
     def forward(self, batch: Batch) -> Outcome:
         """Fuse the batch and take every term with a factor above 0."""
         taps: list[Tensor] = []
         blend: Tensor | None = None
+        embedding: Tensor | None = None
         if isinstance(self.network, FusionNetwork):
             text = batch.text if self.network.config.text_width else None
             fused, taps = self.network.forward_features(batch.visible, batch.infrared, text)
         elif isinstance(self.network, EdgeNetwork):
-            fused, blend = self.network.forward_features(batch.visible, batch.infrared, batch.text)
+            fused, blend, embedding = self.network.forward_features(batch.visible, batch.infrared, batch.text)
         else:
             fused = self.network(batch.visible, batch.infrared)
         with torch.autocast(fused.device.type, enabled=False):  # differences of nearly equal images need fp32
@@ -67,6 +73,9 @@ class Objective(nn.Module):
             terms = self._fusion_terms(batch, fused)
             if any(name.startswith(EDGE_PREFIX) for name in self.factors):
                 terms.update(self._edge_terms(batch, fused, blend))
+            if PRIOR_TERM in self.factors and embedding is not None:
+                missed = (embedding.float() - batch.text).square().sum(dim=1)
+                terms[PRIOR_TERM] = self.factors[PRIOR_TERM] * missed
         if self.distillation is not None:
             terms.update(self.distillation(batch, fused, taps, self.factors))
         return Outcome(fused=fused, terms=terms)

@@ -22,7 +22,8 @@ from pipeline.yaml_text import read_yaml
 DARKENING = (("darken_visible", 0, 1), ("darken_infrared", 0, 1))
 STAGES = ("teacher", "student")
 DISTILLATION_TERMS = ("features", "output")
-LOSS_TERMS = (*FUSION_TERMS, *DISTILLATION_TERMS, *(f"edge.{name}" for name in EDGE_TERMS), "edge.range")
+PRIOR_TERM = "prior"
+LOSS_TERMS = (*FUSION_TERMS, *DISTILLATION_TERMS, PRIOR_TERM, *(f"edge.{name}" for name in EDGE_TERMS), "edge.range")
 CHOICES = {"precision": ("fp32", "bf16", "fp16"), "reader": ("indexed", "stream")}
 # Keys that change speed, logging or memory but no number of the result: a resumed run may set them anew.
 OPERATIONAL = frozenset(

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from fusion.edge import EDGE_CONTEXT, EdgeConfig, EdgeNetwork
+from fusion.edge import EdgeConfig, EdgeNetwork
 from fusion.export import export_network
-from fusion.global_context import FLOOR, GlobalContext
+from fusion.global_context import BINS, FLOOR_SHARE, FLOOR_VARIANCE, GlobalContext
 from fusion.tiling import run
 from fusion.weights import load_weights, save_weights
 from pipeline.errors import WeightsError
@@ -20,7 +20,7 @@ from pipeline.errors import WeightsError
 def network() -> EdgeNetwork:
     """Random weights everywhere, the head's too."""
     torch.manual_seed(1)
-    made = EdgeNetwork(EDGE_CONTEXT).eval()
+    made = EdgeNetwork(EdgeConfig(context_width=32)).eval()
     torch.nn.init.normal_(made.head.weight, std=0.05)
     return made
 
@@ -33,14 +33,28 @@ def scene(height: int, width: int) -> tuple[Tensor, Tensor]:
     return rough.expand(1, 3, height, width).contiguous(), rough.flip(3).contiguous()
 
 
-def test_it_is_the_mean_and_the_deviation_of_features_over_all_pixels() -> None:
+def test_it_reads_grey_levels_means_and_deviations_over_all_pixels() -> None:
     context = GlobalContext(5)
-    planes = torch.rand(2, 2, 21, 34)
+    planes = torch.rand(2, 2, 42, 68)
+    expected = [[], []]
     with torch.no_grad():
-        features = context.second(context.first(planes).relu()).relu().double().numpy()
-        moments = np.concatenate([features.mean(axis=(2, 3)), np.sqrt(features.var(axis=(2, 3)) + FLOOR)], axis=1)
-        expected = moments @ context.out.weight.double().numpy().T + context.out.bias.double().numpy()
-        np.testing.assert_allclose(context(planes).numpy(), expected, atol=1e-5)
+        for pair, found in zip(planes, expected, strict=True):
+            for plane in pair[:, ::2, ::2].double().numpy():  # a pixel between two levels is shared by them
+                place = plane.ravel() * (BINS - 1)
+                lower = np.floor(place).astype(int)
+                shares = np.zeros(BINS + 1)
+                np.add.at(shares, lower, 1 - (place - lower))
+                np.add.at(shares, lower + 1, place - lower)
+                found.extend((np.log(shares[:BINS] / place.size + FLOOR_SHARE) + 3.5) * 0.7)
+            features = pair[None]
+            for scale in context.scales:
+                raw = scale(features)
+                pixels = raw[0].double().numpy().reshape(raw.shape[1], -1)
+                found.extend([*(2 * pixels.mean(axis=1)), *(np.log(pixels.var(axis=1) + FLOOR_VARIANCE) / 2 + 3)])
+                features = raw.relu()
+        statistics = context.statistics(planes)
+        np.testing.assert_allclose(statistics.numpy(), expected, atol=2e-4)
+        torch.testing.assert_close(context(planes), context.out(context.hidden(statistics)))
 
 
 def test_a_far_pixel_changes_the_answer() -> None:
@@ -64,8 +78,9 @@ def test_tiles_know_of_the_whole_image() -> None:
 def test_every_resolution_learns_from_it() -> None:
     made = network()
     made(*scene(32, 32)).square().sum().backward()
-    for part in ("first", "second", "out"):
-        gradient = getattr(made.context, part).weight.grad
+    assert made.context is not None
+    for part in (*made.context.scales, made.context.hidden[0], made.context.out):
+        gradient = part.weight.grad
         assert gradient is not None
         assert float(gradient.abs().sum()) > 0
     conditions = [name for name, _ in made.named_parameters() if name.endswith("condition.layers.0.weight")]
