@@ -32,9 +32,7 @@ class GlobalContext(WholeImageLayer):
     def __init__(self, width: int) -> None:
         super().__init__()
         steps = zip((2, *WIDTHS), WIDTHS, strict=False)
-        self.scales = nn.ModuleList(nn.Conv2d(wide, narrow, 3, stride=2, padding=1) for wide, narrow in steps)
-        for scale in self.scales:
-            nn.init.kaiming_normal_(scale.weight)
+        self.scales = nn.ModuleList(_down(wide, narrow) for wide, narrow in steps)
         self.hidden = nn.Sequential(
             nn.Linear(2 * BINS + 2 * sum(WIDTHS), HIDDEN), nn.GELU(), nn.Linear(HIDDEN, HIDDEN), nn.GELU()
         )
@@ -55,13 +53,19 @@ class GlobalContext(WholeImageLayer):
             sums.append(_with_count(torch.cat([raw, raw.square()], dim=1)))
             features = functional.relu(features)
         widths = [part.shape[1] for part in sums]
-        levels, *moments = self.over_all_tiles(torch.cat(sums, dim=1)).split(widths, dim=1)
+        levels, *moments = torch.split(self.over_all_tiles(torch.cat(sums, dim=1)), widths, dim=1)
         found = [(_mean(levels).add(FLOOR_SHARE).log() + 3.5) * 0.7]
         for part in moments:
             means, squares = _mean(part).chunk(2, dim=1)
             variances = (squares - means.square()).clamp_min(0)
             found += [2 * means, variances.add(FLOOR_VARIANCE).log() / 2 + 3]
         return torch.cat(found, dim=1)
+
+
+def _down(wide: int, narrow: int) -> nn.Conv2d:
+    convolution = nn.Conv2d(wide, narrow, 3, stride=2, padding=1)
+    nn.init.kaiming_normal_(convolution.weight)  # PyTorch's own, a sixth of the variance, would sink into the floor
+    return convolution
 
 
 def _levels(planes: Tensor) -> Tensor:
