@@ -35,6 +35,7 @@ from pipeline.store import Store
 TEXTS = ("true", "shuffled", "none")
 SCORES = ("Qabf", "SSIM", "PSNR")
 CLEAN = "clean"
+EVERY = "every degradation"  # the title of all of them together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,18 +186,22 @@ def study(
 
 
 def means(findings: Sequence[Finding], metric: str, arm: str, title: str) -> Summary:
-    """Mean over pairs and severities, with a bootstrap interval."""
-    return summarise([f.scores[metric] for f in findings if f.arm == arm and f.condition.title == title])
+    """Mean over pairs and severities, with a bootstrap interval; ``title``: of a condition, or ``EVERY``."""
+    return summarise([f.scores[metric] for f in findings if f.arm == arm and _is_under(f, title)])
 
 
 def gain(findings: Sequence[Finding], metric: str, arm: str, against: str, title: str) -> Comparison:
     """How much better ``arm`` is than ``against`` on the same cases."""
     chosen = [
-        {(f.key, f.condition): f.scores[metric] for f in findings if f.arm == name and f.condition.title == title}
+        {(f.key, f.condition): f.scores[metric] for f in findings if f.arm == name and _is_under(f, title)}
         for name in (arm, against)
     ]
     keys = list(chosen[0])
     return compare([chosen[0][key] for key in keys], [chosen[1][key] for key in keys])
+
+
+def _is_under(finding: Finding, title: str) -> bool:
+    return finding.condition.title == title or (title == EVERY and finding.condition.title != CLEAN)
 
 
 def _fuse(arm: Arm, seen: tuple[Tensor, Tensor], texts: dict[str, Tensor]) -> Bytes:

@@ -32,7 +32,7 @@ def text_study(
     Example: fusioncli text-study --store stores/roadscene --arm "told=runs/guided@true" --arm "misled=runs/guided@shuffled"
     """
     from fusion.methods import NetworkMethod
-    from fusion.text_study import CLEAN, SCORES, Arm, conditions, gain, means, study, write_csv
+    from fusion.text_study import CLEAN, EVERY, SCORES, Arm, conditions, gain, means, study, write_csv
     from pipeline.console import emit_json, progress, show_table
     from pipeline.errors import InputError
     from pipeline.store import Store
@@ -53,7 +53,7 @@ def text_study(
         task = bar.add_task("degrading and fusing", total=min(limit or captioned, captioned) * len(wanted))
         findings = study(opened, arms, wanted, prior=prior, split=split, limit=limit, done=lambda: bar.advance(task))
     rows = []
-    for title in dict.fromkeys(condition.title for condition in wanted):
+    for title in (*dict.fromkeys(condition.title for condition in wanted), EVERY):
         for one in arms:
             row: dict[str, object] = {"degradation": title, "arm": one.name}
             for metric in SCORES:

@@ -109,6 +109,13 @@ def test_the_command_prints_the_table_and_writes_every_score(
     read = json.loads(table.read_text())["rows"]
     mean = np.mean([float(row["Qabf"]) for row in rows if row["arm"] == "told" and row["degradation"] == "clean"])
     assert read[0]["Qabf"] == pytest.approx(mean, abs=1e-5)
+    own, other = (
+        np.array([float(row["Qabf"]) for row in rows if row["arm"] == name and row["degradation"] != "clean"])
+        for name in ("told", "misled")
+    )
+    assert [row["degradation"] for row in read[-2:]] == ["every degradation"] * 2
+    assert read[-2]["Qabf"] == pytest.approx(own.mean(), abs=1e-5)
+    assert read[-1]["first gains Qabf"] == pytest.approx((own - other).mean(), abs=1e-5)
 
 
 @pytest.mark.parametrize(
