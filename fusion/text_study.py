@@ -87,6 +87,9 @@ class Finding:
     scores: dict[str, float | None]
 
 
+Look = Callable[[Case, tuple[Tensor, Tensor], dict[str, Bytes]], None]  # a case, the pair as seen, fused by arm
+
+
 def conditions(modalities: Sequence[str], labels: Sequence[str] = ()) -> list[Condition]:
     """The clean pair, then every degradation of every image in every severity; ``labels`` keeps some of them.
 
@@ -139,16 +142,9 @@ def draw(case: Case, clean: tuple[Bytes, Bytes], modalities: Sequence[str]) -> t
 
 
 def study(
-    store: Store,
-    arms: Sequence[Arm],
-    wanted: Sequence[Condition],
-    *,
-    prior: str = "text",
-    split: str = "test",
-    limit: int | None = None,
-    done: Callable[[], None] = lambda: None,
+    store: Store, arms: Sequence[Arm], every: Sequence[Case], *, prior: str = "text", look: Look | None = None
 ) -> list[Finding]:
-    """Run every arm on every case. ``done`` is called after each case.
+    """Run every arm on every case, in the order of ``cases``. ``look`` is shown each case and its fused images.
 
     Raises InputError for a prior whose embedder is not the hashing one: the texts of drawn degradations are embedded
     here, without a model.
@@ -164,7 +160,6 @@ def study(
     def embed(caption: Caption) -> Tensor:
         return torch.from_numpy(embedder.embed([embedder.fit(caption).text]))
 
-    every = cases(store, wanted, prior, split, limit)
     modalities = tuple(store.header.modalities)
     findings: list[Finding] = []
     references: dict[str, Bytes] = {}
@@ -174,14 +169,15 @@ def study(
             clean = (eight_bit(first), grey_bytes(second))
         seen = draw(case, clean, modalities)
         texts = {"true": embed(case.caption), "shuffled": embed(_other(every, number).caption)}
-        for arm in arms:
-            fused = _fuse(arm, seen, texts)
-            if not case.condition.modality:
-                references[arm.name] = fused
-            scores: dict[str, float | None] = dict(score(*clean, fused, names=("Qabf", "SSIM")))
-            scores["PSNR"] = _psnr(fused, references[arm.name]) if case.condition.modality else None
-            findings.append(Finding(arm=arm.name, key=case.row.key, condition=case.condition, scores=scores))
-        done()
+        fused = {arm.name: _fuse(arm, seen, texts) for arm in arms}
+        if not case.condition.modality:
+            references = fused
+        for name, pixels in fused.items():
+            scores: dict[str, float | None] = dict(score(*clean, pixels, names=("Qabf", "SSIM")))
+            scores["PSNR"] = _psnr(pixels, references[name]) if case.condition.modality else None
+            findings.append(Finding(arm=name, key=case.row.key, condition=case.condition, scores=scores))
+        if look is not None:
+            look(case, seen, fused)
     return findings
 
 

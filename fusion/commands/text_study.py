@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fusion.augment import Bytes
+    from fusion.text_study import Case
 
 
 def text_study(
@@ -21,6 +27,10 @@ def text_study(
     label: Annotated[list[str] | None, typer.Option(help="Only this degradation; may be repeated.")] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Only N evenly spaced pairs.")] = None,
     out: Annotated[Path | None, typer.Option(help="CSV file of every score.")] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="Pictures of each degradation at its strongest, three a page: NAME-STORE-1.png and so on."),
+    ] = None,
     json: Annotated[
         str | None, typer.Option(help="Write the table as JSON to this file (- is standard output).")
     ] = None,
@@ -32,7 +42,9 @@ def text_study(
     Example: fusioncli text-study --store stores/roadscene --arm "told=runs/guided@true" --arm "misled=runs/guided@shuffled"
     """
     from fusion.methods import NetworkMethod
-    from fusion.text_study import CLEAN, EVERY, SCORES, Arm, conditions, gain, means, study, write_csv
+    from fusion.report.sheet import check_sheet, write_sheet
+    from fusion.text_sheet import Album
+    from fusion.text_study import CLEAN, EVERY, SCORES, Arm, cases, conditions, gain, means, study, write_csv
     from pipeline.console import emit_json, progress, show_table
     from pipeline.errors import InputError
     from pipeline.store import Store
@@ -48,10 +60,20 @@ def text_study(
         raise InputError("two arms have the same name")
     opened = Store.open(store)
     wanted = conditions(tuple(opened.header.modalities), label or ())
-    captioned = sum(row.split == split for row in opened.plan())
+    if sheet is not None:
+        check_sheet(sheet)
+    every = cases(opened, wanted, prior, split, limit)
+    album = Album(every)
     with progress() as bar:
-        task = bar.add_task("degrading and fusing", total=min(limit or captioned, captioned) * len(wanted))
-        findings = study(opened, arms, wanted, prior=prior, split=split, limit=limit, done=lambda: bar.advance(task))
+        task = bar.add_task("degrading and fusing", total=len(every))
+
+        def look(case: Case, seen: tuple[Tensor, Tensor], fused: dict[str, Bytes]) -> None:
+            album.look(case, seen, fused)
+            bar.advance(task)
+
+        findings = study(opened, arms, every, prior=prior, look=look)
+    if sheet is not None:
+        write_sheet(sheet, opened.header.dataset, album.rows)
     rows = []
     for title in (*dict.fromkeys(condition.title for condition in wanted), EVERY):
         for one in arms:

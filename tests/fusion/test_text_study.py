@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from cli import app
 from fusion.edge import EdgeConfig, EdgeNetwork
-from fusion.methods import NetworkMethod
+from fusion.methods import NetworkMethod, grey_bytes
+from fusion.text_sheet import Album
 from fusion.text_study import Arm, Condition, cases, conditions, draw, gain, study
 from fusion.weights import save_weights
 from pipeline.errors import InputError
+from pipeline.images import read_image
 from pipeline.store import Store
 
 MODALITIES = ("visible", "infrared")
@@ -85,7 +88,7 @@ def test_a_network_without_text_gains_nothing_from_any_and_a_reading_one_is_move
     wanted = conditions(MODALITIES, ["low_light"])
     arms = [arm("none", plain, "none"), arm("other", plain, "shuffled")]
     arms += [arm("told", reading, "true"), arm("misled", reading, "shuffled")]
-    findings = study(opened, arms, wanted, split="train", limit=2)
+    findings = study(opened, arms, cases(opened, wanted, "text", "train", 2))
     assert len(findings) == 2 * len(wanted) * len(arms)
     dark = wanted[1].title
     assert gain(findings, "Qabf", "none", "other", dark).gain == 0
@@ -101,6 +104,7 @@ def test_the_command_prints_the_table_and_writes_every_score(
     out, table = tmp_path / "scores.csv", tmp_path / "table.json"
     arms = ["--arm", f"told={networks[0]}@true", "--arm", f"misled={networks[0]}@shuffled"]
     options = ["--label", "low_light", "--split", "train", "--limit", "2", "--out", str(out), "--json", str(table)]
+    options += ["--sheet", str(tmp_path / "looks.png")]
     result = CliRunner().invoke(app, ["text-study", "--store", opened.name, *arms, *options])
     assert result.exit_code == 0, result.output
     with out.open(newline="") as file:
@@ -109,6 +113,10 @@ def test_the_command_prints_the_table_and_writes_every_score(
     read = json.loads(table.read_text())["rows"]
     mean = np.mean([float(row["Qabf"]) for row in rows if row["arm"] == "told" and row["degradation"] == "clean"])
     assert read[0]["Qabf"] == pytest.approx(mean, abs=1e-5)
+    (page,) = tmp_path.glob("looks-*-1.png")
+    with Image.open(page) as picture:
+        assert picture.width > 4 * 360  # both images as seen, and both arms
+        assert picture.height > 270
     own, other = (
         np.array([float(row["Qabf"]) for row in rows if row["arm"] == name and row["degradation"] != "clean"])
         for name in ("told", "misled")
@@ -135,3 +143,24 @@ def test_a_wrong_arm_or_split_is_one_sentence(
     result = CliRunner().invoke(app, ["text-study", "--store", opened.name, *filled])
     assert isinstance(result.exception, InputError)
     assert said in str(result.exception)
+
+
+def test_the_sheet_shows_each_degradation_once_at_its_strongest_on_different_pairs(
+    opened: Store, networks: tuple[Path, Path]
+) -> None:
+    wanted = conditions(MODALITIES, ["low_light", "motion_blur"])
+    every = cases(opened, wanted, "text", "train", 2)
+    album = Album(every)
+    study(opened, [arm("plain", networks[1], "none")], every, look=album.look)
+    first, second = dict.fromkeys(case.row.key for case in every)
+    assert [row.name for row in album.rows] == [
+        f"{first}, severe low_light on visible",
+        f"{first}, severe motion_blur on infrared",
+        f"{second}, severe motion_blur on visible",
+    ]
+    row = album.rows[0]
+    assert list(row.pictures) == ["visible, as seen", "infrared, as seen", "plain"]
+    shown = next(case for case in every if case.row.key == first and case.condition.severity == "severe")
+    clean = tuple(read_image(content, name=first).pixels for content in opened.image_bytes(shown.row))
+    assert row.visible.mean() < 0.8 * clean[0].mean(), "the visible image as seen is not the dark one"
+    np.testing.assert_array_equal(row.infrared, grey_bytes(read_image(opened.image_bytes(shown.row)[1], name=first)))
