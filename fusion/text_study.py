@@ -182,18 +182,23 @@ def study(
 
 
 def means(findings: Sequence[Finding], metric: str, arm: str, title: str) -> Summary:
-    """Mean over pairs and severities, with a bootstrap interval; ``title``: of a condition, or ``EVERY``."""
-    return summarise([f.scores[metric] for f in findings if f.arm == arm and _is_under(f, title)])
+    """Mean over pairs, with a bootstrap interval; ``title``: of a condition (all its severities), or ``EVERY``."""
+    return summarise(_by_pair(findings, metric, arm, title))
 
 
 def gain(findings: Sequence[Finding], metric: str, arm: str, against: str, title: str) -> Comparison:
-    """How much better ``arm`` is than ``against`` on the same cases."""
-    chosen = [
-        {(f.key, f.condition): f.scores[metric] for f in findings if f.arm == name and _is_under(f, title)}
-        for name in (arm, against)
-    ]
-    keys = list(chosen[0])
-    return compare([chosen[0][key] for key in keys], [chosen[1][key] for key in keys])
+    """How much better ``arm`` is than ``against`` on the same pairs."""
+    return compare(*(_by_pair(findings, metric, name, title) for name in (arm, against)))
+
+
+def _by_pair(findings: Sequence[Finding], metric: str, arm: str, title: str) -> list[float | None]:
+    """A pair's mean over its cases: those of one pair are alike, and no more evidence than one."""
+    scores: dict[str, list[float]] = {}
+    for found in findings:
+        if found.arm == arm and _is_under(found, title):
+            value = found.scores[metric]
+            scores.setdefault(found.key, []).extend([] if value is None else [value])
+    return [sum(known) / len(known) if known else None for known in scores.values()]
 
 
 def _is_under(finding: Finding, title: str) -> bool:

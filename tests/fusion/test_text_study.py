@@ -17,7 +17,7 @@ from cli import app
 from fusion.edge import EdgeConfig, EdgeNetwork
 from fusion.methods import NetworkMethod, grey_bytes
 from fusion.text_sheet import Album
-from fusion.text_study import Arm, Condition, cases, conditions, draw, gain, study
+from fusion.text_study import EVERY, Arm, Condition, Finding, cases, conditions, draw, gain, means, study
 from fusion.weights import save_weights
 from pipeline.errors import InputError
 from pipeline.images import read_image
@@ -164,3 +164,20 @@ def test_the_sheet_shows_each_degradation_once_at_its_strongest_on_different_pai
     clean = tuple(read_image(content, name=first).pixels for content in opened.image_bytes(shown.row))
     assert row.visible.mean() < 0.8 * clean[0].mean(), "the visible image as seen is not the dark one"
     np.testing.assert_array_equal(row.infrared, grey_bytes(read_image(opened.image_bytes(shown.row)[1], name=first)))
+
+
+def test_a_pair_counts_once_however_many_severities_it_has(opened: Store) -> None:
+    """Scores that differ between two pairs only: the spread is that of two values, not of six."""
+    wanted = conditions(MODALITIES, ["low_light"])
+    findings = [
+        Finding(arm=name, key=key, condition=condition, scores={"Qabf": base + bonus})
+        for name, bonus in (("told", 0.1), ("untold", 0.0))
+        for key, base in (("a", 0.4), ("b", 0.8))
+        for condition in wanted
+    ]
+    for title in (wanted[1].title, EVERY):
+        summary = means(findings, "Qabf", "told", title)
+        assert summary.count == 2
+        assert (summary.mean, summary.low, summary.high) == pytest.approx((0.7, 0.5, 0.9))
+        won = gain(findings, "Qabf", "told", "untold", title)
+        assert won.gain == pytest.approx(0.1) and won.p == pytest.approx(0.5)  # two signs, four patterns
