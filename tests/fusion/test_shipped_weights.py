@@ -7,14 +7,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from fusion.bench_run import BenchOptions, bench_sets
 from fusion.default_weights import default_weights, shipped_for
 from fusion.inference import Fuser
+from fusion.methods import eight_bit, grey_bytes
 from fusion.score import score
 from fusion.weights import find_weights, load_weights, shipped_names
+from pipeline.degrade import degrade, labels_for
 from pipeline.images import read_image
 from pipeline.synth import draw_pairs
 
@@ -57,14 +60,14 @@ def test_a_gpu_gets_the_student_and_a_cpu_edge(tmp_path: Path) -> None:
 
 
 def test_a_benchmark_takes_the_weights_made_for_its_pairs(tmp_path: Path) -> None:
-    assert shipped_for("ivf") == ["edge", "nano"]
+    assert shipped_for("ivf") == ["edge", "edge-robust", "nano"]
     assert shipped_for("medical") == ["edge-ct", "edge-medical", "edge-pet", "edge-spect"]
-    assert shipped_for("ivf", accelerator=True) == ["edge", "nano", "student"]
+    assert shipped_for("ivf", accelerator=True) == ["edge", "edge-robust", "nano", "student"]
     assert set(shipped_for("medical", accelerator=True)) - set(shipped_for("medical")) == {"student-medical"}
     assert sorted(shipped_for("ivf", accelerator=True) + shipped_for("medical", accelerator=True)) == shipped_names()
     draw_pairs(tmp_path / "synthetic", 5, 0, height=64, width=64)
     (found,) = bench_sets(BenchOptions(datasets=("synthetic",), root=tmp_path, device="cpu"))
-    assert [method.card.name for method in found.methods][-2:] == ["edge", "nano"]
+    assert [method.card.name for method in found.methods][-3:] == ["edge", "edge-robust", "nano"]
     assert not {"edge-ct", "edge-pet"} & {method.card.name for method in found.methods}
 
 
@@ -79,3 +82,19 @@ def test_real_pairs_score_as_they_did(name: str, data_root: Path) -> None:
         found = score(visible, infrared, fused, names=list(expected["scores"]))
         for metric, value in expected["scores"].items():
             assert found[metric] >= value * (1 - DROP), f"{name}, {key}: {metric} {found[metric]:.4f}, was {value:.4f}"
+
+
+@pytest.mark.parametrize("spoilt", ["high_noise", "infrared_noise", "sensor_artifact", "over_exposure"])
+def test_the_robust_network_leaves_out_what_is_spoilt(spoilt: str, data_root: Path) -> None:
+    """Against the clean pair it scores higher than ``edge``, which takes every contour for a contour."""
+    gains = []
+    for entry in recorded()["edge-robust"].values():
+        clean = [read_image(data_root / path) for path in entry["files"]]
+        seen = [eight_bit(clean[0]), grey_bytes(clean[1])]
+        index = int(spoilt not in labels_for("visible"))
+        degraded = degrade(np.random.default_rng(0), seen[index].astype(np.float32) / 255, spoilt, "severe")
+        seen[index] = np.rint(degraded * 255).astype(np.uint8)
+        found = {name: Fuser.from_pretrained(name, device="cpu")(*seen) for name in ("edge", "edge-robust")}
+        scores = {n: score(clean[0].pixels, clean[1].pixels, fused, names=["SSIM"]) for n, fused in found.items()}
+        gains.append((scores["edge-robust"]["SSIM"] or 0) - (scores["edge"]["SSIM"] or 0))
+    assert np.mean(gains) > 0.1
