@@ -63,7 +63,7 @@ def text_study(
     if sheet is not None:
         check_sheet(sheet)
     every = cases(opened, wanted, prior, split, limit)
-    album = Album(every)
+    album = Album(every if sheet is not None else ())
     with progress() as bar:
         task = bar.add_task("degrading and fusing", total=len(every))
 

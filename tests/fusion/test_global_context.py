@@ -35,7 +35,7 @@ def scene(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 def test_it_reads_grey_levels_means_and_deviations_over_all_pixels() -> None:
     context = GlobalContext(5)
-    planes = torch.rand(2, 2, 42, 68)
+    planes = torch.rand(2, 2, 43, 69)
     expected = [[], []]
     with torch.no_grad():
         for pair, found in zip(planes, expected, strict=True):
