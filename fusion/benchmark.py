@@ -142,7 +142,8 @@ def run_bench(
     identities = {name: method.identity for name, method in methods.items()}
     folder = out / "fused" / bench.manifest.name
     workers = min(os.cpu_count() or 1, MOST_WORKERS) if device == "cpu" else 1
-    with progress("doing") as bar, ThreadPoolExecutor(workers) as pool, ExitStack() as stack:
+    # The scores are saved last, when the pool has ended: one still being made at an interruption is kept too.
+    with progress("doing") as bar, ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
         task = bar.add_task(bench.manifest.name, total=len(bench.pairs) * len(bench.methods), doing="")
         stack.callback(scores.save)
         for pair in bench.pairs:

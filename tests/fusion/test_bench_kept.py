@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
+from time import sleep
 
 import numpy as np
 import pytest
@@ -98,3 +101,24 @@ def test_a_second_run_fuses_and_scores_nothing_again(root: Path, monkeypatch: py
     monkeypatch.setattr("fusion.benchmark.fuse_once", lambda *_: pytest.fail("fused again"))
     assert run_all(options(root)).datasets[0].values == first.values
     assert calls == []
+
+
+def test_an_interrupted_run_keeps_a_score_that_is_still_being_made(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first image's score fails while another thread scores the second, which ends later and is kept."""
+    begun, calls = Event(), []
+
+    def fail_first(sources: object, fused: np.ndarray, *rest: object) -> object:
+        calls.append("scored")
+        if len(calls) == 1:
+            begun.wait(20)
+            raise KeyboardInterrupt
+        begun.set()
+        sleep(0.5)
+        return score_fused(sources, fused, *rest)
+
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("fusion.score_memory.score_fused", fail_first)
+    with pytest.raises(KeyboardInterrupt):
+        run_all(options(root))
+    (kept,) = options(root).out.rglob("scores/*.json")
+    assert json.loads(kept.read_text()), "the second score was lost"
