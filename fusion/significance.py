@@ -52,15 +52,36 @@ def summarise(values: Sequence[float | None], *, seed: int = 0) -> Summary:
     undefined = len(values) - len(known)
     if len(known) == 0:
         return Summary(mean=None, low=None, high=None, count=0, undefined=undefined)
-    generator = np.random.default_rng(seed)
-    means = np.concatenate(
-        [
-            known[generator.integers(0, len(known), size=(rows, len(known)))].mean(axis=1)
-            for rows in _blocks(RESAMPLES, len(known))
-        ]
-    )
-    low, high = np.quantile(means, (0.025, 0.975))
+    low, high = np.quantile(_resampled(known[:, None], seed)[:, 0], (0.025, 0.975))
     return Summary(mean=float(known.mean()), low=float(low), high=float(high), count=len(known), undefined=undefined)
+
+
+def summarise_ratio(over: Sequence[float | None], under: Sequence[float | None], *, seed: int = 0) -> Summary:
+    """The ratio of two means over the images where both are known, and its percentile-bootstrap interval.
+
+    Both are resampled together, image by image. An interval says something only where that of the mean of ``under``
+    leaves out 0; with a mean of 0 under it there is no ratio. Raises ValueError when the lists differ in length.
+    """
+    both = [(a, b) for a, b in zip(over, under, strict=True) if a is not None and b is not None]
+    known = np.array(both, dtype=np.float64).reshape(-1, 2)
+    undefined = len(over) - len(known)
+    if len(known) == 0 or known[:, 1].mean() == 0:
+        return Summary(mean=None, low=None, high=None, count=len(known), undefined=undefined)
+    means = _resampled(known, seed)
+    means = means[means[:, 1] != 0]
+    low, high = np.quantile(means[:, 0] / means[:, 1], (0.025, 0.975))
+    ratio = float(known[:, 0].mean() / known[:, 1].mean())
+    return Summary(mean=ratio, low=float(low), high=float(high), count=len(known), undefined=undefined)
+
+
+def _resampled(known: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """The means of RESAMPLES resamples of the rows of (images, columns)."""
+    generator = np.random.default_rng(seed)
+    means = [
+        known[generator.integers(0, len(known), size=(rows, len(known)))].mean(axis=1)
+        for rows in _blocks(RESAMPLES, known.size)
+    ]
+    return np.concatenate(means)
 
 
 def compare(

@@ -7,11 +7,8 @@ the text of another pair and degradation, without. The drawn pixels are the same
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +18,8 @@ from torch import Tensor
 from fusion.augment import Bytes, as_planes, generator
 from fusion.methods import NetworkMethod, as_pixels, eight_bit, grey_bytes
 from fusion.score import score
-from fusion.significance import Comparison, Summary, compare, summarise
+from fusion.text_findings import CLEAN, Condition, Finding
 from fusion.tiling import run
-from pipeline.atomic import write_text
 from pipeline.degrade import SEVERITIES, degrade, labels_for
 from pipeline.embedders.hashing import HashingEmbedder
 from pipeline.errors import InputError, closest
@@ -33,9 +29,6 @@ from pipeline.plan import PlanRow
 from pipeline.store import Store
 
 TEXTS = ("true", "shuffled", "none")
-SCORES = ("Qabf", "SSIM", "PSNR")
-CLEAN = "clean"
-EVERY = "every degradation"  # the title of all of them together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,20 +47,6 @@ class Arm:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Condition:
-    """A degradation on one image of the pair; ``modality`` is empty for the clean pair."""
-
-    modality: str
-    label: str
-    severity: str
-
-    @property
-    def title(self) -> str:
-        """As a table says it."""
-        return f"{self.label} on {self.modality}" if self.modality else CLEAN
-
-
-@dataclass(frozen=True, kw_only=True)
 class Case:
     """A pair under a condition, and what is said of it. ``number`` seeds the drawing, together with the pair."""
 
@@ -75,16 +54,6 @@ class Case:
     condition: Condition
     number: int
     caption: Caption
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """The scores of one arm on one case; PSNR is against the same arm's fusion of the clean pair, and None there."""
-
-    arm: str
-    key: str
-    condition: Condition
-    scores: dict[str, float | None]
 
 
 Look = Callable[[Case, tuple[Tensor, Tensor], dict[str, Bytes]], None]  # a case, the pair as seen, fused by arm
@@ -181,30 +150,6 @@ def study(
     return findings
 
 
-def means(findings: Sequence[Finding], metric: str, arm: str, title: str) -> Summary:
-    """Mean over pairs, with a bootstrap interval; ``title``: of a condition (all its severities), or ``EVERY``."""
-    return summarise(_by_pair(findings, metric, arm, title))
-
-
-def gain(findings: Sequence[Finding], metric: str, arm: str, against: str, title: str) -> Comparison:
-    """How much better ``arm`` is than ``against`` on the same pairs."""
-    return compare(*(_by_pair(findings, metric, name, title) for name in (arm, against)))
-
-
-def _by_pair(findings: Sequence[Finding], metric: str, arm: str, title: str) -> list[float | None]:
-    """A pair's mean over its cases: those of one pair are alike, and no more evidence than one."""
-    scores: dict[str, list[float]] = {}
-    for found in findings:
-        if found.arm == arm and _is_under(found, title):
-            value = found.scores[metric]
-            scores.setdefault(found.key, []).extend([] if value is None else [value])
-    return [sum(known) / len(known) if known else None for known in scores.values()]
-
-
-def _is_under(finding: Finding, title: str) -> bool:
-    return finding.condition.title == title or (title == EVERY and finding.condition.title != CLEAN)
-
-
 def _fuse(arm: Arm, seen: tuple[Tensor, Tensor], texts: dict[str, Tensor]) -> Bytes:
     text = texts[arm.text] if arm.method.takes_text else None
     with torch.inference_mode():
@@ -235,16 +180,3 @@ def _told(condition: Condition, said: dict[str, Any]) -> Caption:
         drawn = Event(modality=condition.modality, type=condition.label, severity=condition.severity)
         events = (drawn, *(event for event in events if event.type != CLEAN))
     return Caption(events=events, scene=said["scene"] or "")
-
-
-def write_csv(path: Path, findings: Sequence[Finding]) -> None:
-    """One row per arm and case; an empty cell where a score is undefined."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["arm", "pair", "modality", "degradation", "severity", *SCORES])
-    for found in findings:
-        condition = found.condition
-        told = (condition.modality, condition.label or CLEAN, condition.severity)
-        scores = ("" if found.scores[name] is None else f"{found.scores[name]:.6f}" for name in SCORES)
-        writer.writerow([found.arm, found.key, *told, *scores])
-    write_text(path, text.getvalue())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fusion.significance import compare, sign_flip_p, summarise
+from fusion.significance import compare, sign_flip_p, summarise, summarise_ratio
 
 
 def test_mean_and_interval_by_scipys_bootstrap() -> None:
@@ -16,6 +16,32 @@ def test_mean_and_interval_by_scipys_bootstrap() -> None:
     assert ours.mean == pytest.approx(values.mean())
     assert ours.low == pytest.approx(theirs.low, rel=0.03)
     assert ours.high == pytest.approx(theirs.high, rel=0.03)
+
+
+def test_a_ratio_and_its_interval_by_scipys_bootstrap() -> None:
+    random = np.random.default_rng(5)
+    under = random.gamma(4.0, size=60)
+    over = 0.8 * under + random.normal(0, 0.5, size=60)
+    ours = summarise_ratio(over.tolist(), under.tolist())
+    theirs = stats.bootstrap(
+        (over, under),
+        lambda a, b, axis: a.mean(axis=axis) / b.mean(axis=axis),
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        n_resamples=5000,
+        rng=1,
+    ).confidence_interval
+    assert ours.mean == pytest.approx(over.mean() / under.mean())
+    assert ours.low == pytest.approx(theirs.low, rel=0.03)
+    assert ours.high == pytest.approx(theirs.high, rel=0.03)
+
+
+def test_a_ratio_over_images_where_both_are_known() -> None:
+    known = summarise_ratio([1.0, None, 3.0, 5.0], [2.0, 7.0, None, 10.0])
+    assert (known.mean, known.count, known.undefined) == (0.5, 2, 2)
+    assert summarise_ratio([1.0, 2.0], [1.0, -1.0]).mean is None
+    assert summarise_ratio([None], [1.0]).mean is None
 
 
 def test_undefined_values_are_counted_and_never_enter_the_mean() -> None:

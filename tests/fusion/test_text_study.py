@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 from cli import app
 from fusion.edge import EdgeConfig, EdgeNetwork
 from fusion.methods import NetworkMethod, grey_bytes
+from fusion.text_findings import EVERY, Condition, Finding, Lead, gain, kept, means, read_leads
 from fusion.text_sheet import Album
-from fusion.text_study import EVERY, Arm, Condition, Finding, cases, conditions, draw, gain, means, study
+from fusion.text_study import Arm, cases, conditions, draw, study
 from fusion.weights import save_weights
 from pipeline.errors import InputError
 from pipeline.images import read_image
@@ -91,10 +92,10 @@ def test_a_network_without_text_gains_nothing_from_any_and_a_reading_one_is_move
     findings = study(opened, arms, cases(opened, wanted, "text", "train", 2))
     assert len(findings) == 2 * len(wanted) * len(arms)
     dark = wanted[1].title
-    assert gain(findings, "Qabf", "none", "other", dark).gain == 0
-    assert gain(findings, "Qabf", "told", "misled", dark).gain != 0
+    assert gain(findings, "Qabf", Lead("none", "other"), dark).mean == 0
+    assert gain(findings, "Qabf", Lead("told", "misled"), dark).mean != 0
     assert all((found.scores["PSNR"] is None) == (found.condition == CLEAN) for found in findings)
-    assert gain(findings, "PSNR", "none", "other", dark).gain == 0
+    assert gain(findings, "PSNR", Lead("none", "other"), dark).mean == 0
     assert 5 < (findings[4].scores["PSNR"] or 0) < 60
 
 
@@ -110,7 +111,8 @@ def test_the_command_prints_the_table_and_writes_every_score(
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 2 * len(conditions(MODALITIES, ["low_light"]))
-    read = json.loads(table.read_text())["rows"]
+    answer = json.loads(table.read_text())
+    read = answer["rows"]
     mean = np.mean([float(row["Qabf"]) for row in rows if row["arm"] == "told" and row["degradation"] == "clean"])
     assert read[0]["Qabf"] == pytest.approx(mean, abs=1e-5)
     (page,) = tmp_path.glob("looks-*-1.png")
@@ -123,7 +125,11 @@ def test_the_command_prints_the_table_and_writes_every_score(
     )
     assert [row["degradation"] for row in read[-2:]] == ["every degradation"] * 2
     assert read[-2]["Qabf"] == pytest.approx(own.mean(), abs=1e-5)
-    assert read[-1]["first gains Qabf"] == pytest.approx((own - other).mean(), abs=1e-5)
+    assert [row["lead"] for row in answer["leads"]] == ["told over misled"] * 3  # clean, low light, every degradation
+    last = answer["leads"][-1]
+    assert last["Qabf"] == pytest.approx((own - other).mean(), abs=1e-5)
+    assert last["Qabf low"] <= last["Qabf"] <= last["Qabf high"]
+    assert answer["kept"] == []
 
 
 @pytest.mark.parametrize(
@@ -134,6 +140,8 @@ def test_the_command_prints_the_table_and_writes_every_score(
         (["--arm", "a={reading}@none"], "trained with text"),
         (["--arm", "a={plain}@none", "--arm", "a={plain}@none"], "same name"),
         (["--arm", "a={plain}@none", "--split", "tset"], "'tset'"),
+        (["--arm", "a={plain}@none", "--lead", "a"], "FIRST:SECOND"),
+        (["--arm", "told={plain}@none", "--lead", "told:tld"], "no arm 'tld'"),
     ],
 )
 def test_a_wrong_arm_or_split_is_one_sentence(
@@ -179,5 +187,26 @@ def test_a_pair_counts_once_however_many_severities_it_has(opened: Store) -> Non
         summary = means(findings, "Qabf", "told", title)
         assert summary.count == 2
         assert (summary.mean, summary.low, summary.high) == pytest.approx((0.7, 0.5, 0.9))
-        won = gain(findings, "Qabf", "told", "untold", title)
-        assert won.gain == pytest.approx(0.1) and won.p == pytest.approx(0.5)  # two signs, four patterns
+        won = gain(findings, "Qabf", Lead("told", "untold"), title)
+        assert (won.mean, won.low, won.high) == pytest.approx((0.1, 0.1, 0.1)), "the pairs differ, their gains do not"
+
+
+def test_the_share_of_a_lead_that_another_keeps() -> None:
+    """Leads of 0.1 and 0.3, of which the student has 0.1 and 0.2: three quarters of them; and no share of no lead."""
+    scores = {"told": (0.5, 0.8), "untold": (0.4, 0.5), "student": (0.5, 0.7), "even": (0.3, 0.6)}
+    findings = [
+        Finding(arm=name, key=key, condition=conditions(MODALITIES)[1], scores={"Qabf": value})
+        for name, values in scores.items()
+        for key, value in zip("ab", values, strict=True)
+    ]
+    lead = Lead("told", "untold")
+    share = kept(findings, "Qabf", lead, "student", EVERY)
+    assert (share.mean, share.low, share.high) == pytest.approx((0.75, 2 / 3, 1))  # both pairs, b twice, a twice
+    assert kept(findings, "Qabf", lead, "told", EVERY).mean == pytest.approx(1)
+    assert kept(findings, "Qabf", Lead("even", "untold"), "student", EVERY).mean is None
+
+
+def test_leads_as_they_are_asked_for() -> None:
+    arms = ["told", "untold", "of told"]
+    assert read_leads(["of told:untold"], arms) == [Lead("of told", "untold")]
+    assert read_leads([], arms) == [Lead("told", "untold"), Lead("told", "of told")]
