@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fusion.bench_extras import ceilings, check_ceiling, published, section
 from fusion.benchmark import BenchSet, channels, fuse_once, machine, methods_for, pairs_to_score, run_bench
+from fusion.devices import device_named
 from fusion.downstream import detection_task, detections, segmentation_task, segmentations
 from fusion.methods import Pixels, eight_bit, grey_bytes
 from fusion.report.gallery import Shot, choose
@@ -73,7 +74,7 @@ class PageExtras:
 def run_all(options: BenchOptions, extras: PageExtras | None = None) -> BenchResult:
     """Score everything, write the page and the tables under ``options.out``, and return the result."""
     sets = bench_sets(options)
-    device = options.device or default_device()
+    device = str(device_named(options.device))
     make_tables = extra_tables(options, sets, device)
     make_folder(options.out)
     found = [
@@ -136,7 +137,7 @@ def bench_sets(options: BenchOptions) -> list[BenchSet]:
     if options.sheet is not None:
         check_sheet(options.sheet)
     root = data_root(options.root)
-    device = options.device or default_device()
+    device = str(device_named(options.device))
     sets = []
     for name in options.datasets:
         manifest = load_manifest(name)
@@ -205,13 +206,6 @@ def extra_tables(
         return tables
 
     return make
-
-
-def default_device() -> str:
-    """The GPU if there is one."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def make_folder(folder: Path) -> None:

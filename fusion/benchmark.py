@@ -94,6 +94,8 @@ def methods_for(
     methods = baseline_methods(manifest.names)
     taken = {method.card.name for method in methods}
     for name, source in chosen.items():
+        if name in (".", "..") or "/" in name or "\\" in name:
+            raise InputError(f"--method {name}={source}: a name is also that of a folder of images; leave out / and \\")
         if name in taken:
             raise InputError(f"--method {name}={source}: {name!r} is a baseline's name; choose another")
         inner = Path(source) / dataset
@@ -209,8 +211,11 @@ def fuse_once(method: Method, pair: Pair, visible: Picture, infrared: Picture, f
     mark = place / "made-by.json"
     if not mark.is_file() or mark.read_text(encoding="utf-8") != label:
         place.mkdir(parents=True, exist_ok=True)
-        for old in place.glob("*.png"):
-            old.unlink()
+        old = list(place.glob("*.png"))
+        if old and not mark.is_file():
+            raise InputError(f"{place}: holds images that a benchmark has not made; move them, or give another --out")
+        for path in old:
+            path.unlink()
         write_text(mark, label)
     path = place / f"{pair.key}.png"
     if path.is_file():
@@ -226,15 +231,7 @@ def fuse_once(method: Method, pair: Pair, visible: Picture, infrared: Picture, f
 
 def measure_costs(methods: Sequence[Method], cache_file: Path) -> dict[str, Cost | None]:
     """Parameters, FLOPs, latency and memory of each method, measured once per weights and machine."""
-    known: dict[str, Cost] = {}
-    if cache_file.is_file():
-        raw = json.loads(cache_file.read_text(encoding="utf-8"))
-        current = {entry.name for entry in fields(Cost)}
-        known = {
-            key: Cost(**{**entry, "size": tuple(entry["size"])})
-            for key, entry in raw.items()
-            if entry.keys() == current  # else of another version: measured again
-        }
+    known = _known_costs(cache_file)
     found: dict[str, Cost | None] = {}
     with progress("doing") as bar:
         task = bar.add_task("cost", total=len(methods), doing="")
@@ -250,6 +247,17 @@ def measure_costs(methods: Sequence[Method], cache_file: Path) -> dict[str, Cost
     cache_file.parent.mkdir(parents=True, exist_ok=True)
     write_text(cache_file, json.dumps({key: asdict(cost) for key, cost in known.items()}, indent=2) + "\n")
     return found
+
+
+def _known_costs(cache_file: Path) -> dict[str, Cost]:
+    """What was measured before. A damaged file, or an entry of another version, is measured again."""
+    try:
+        raw = json.loads(cache_file.read_text(encoding="utf-8")) if cache_file.is_file() else {}
+        entries = {key: entry for key, entry in raw.items() if entry.keys() == {one.name for one in fields(Cost)}}
+        return {key: Cost(**{**entry, "size": tuple(entry["size"])}) for key, entry in entries.items()}
+    except (ValueError, AttributeError, TypeError):
+        note(f"{cache_file}: damaged; costs are measured again")
+        return {}
 
 
 def announce_slow(bench: BenchSet, costs: dict[str, Cost | None]) -> None:

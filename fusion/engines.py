@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,15 @@ from fusion.thread_share import share
 from pipeline.errors import InputError, MissingPackage, WeightsError, closest
 
 Engine = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Turn what an engine says of a file it cannot read, in a class of its own, into WeightsError."""
+    try:
+        yield
+    except Exception as error:
+        raise WeightsError(f"{path}: damaged or of another engine; export again") from error
 
 
 class OnnxEngine:
@@ -28,7 +38,8 @@ class OnnxEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = share(at_once)
         options.log_severity_level = 3
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        with _whole(path):
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, visible: Tensor, infrared: Tensor, text: Tensor | None = None) -> Tensor:
         inputs = {"visible": visible.contiguous().numpy(), "infrared": infrared.contiguous().numpy()}
@@ -50,7 +61,8 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": at_once,
         }
-        self.model = core.compile_model(core.read_model(str(path)), "CPU", settings)
+        with _whole(path):
+            self.model = core.compile_model(core.read_model(str(path)), "CPU", settings)
         self.tensor: Any = openvino.Tensor
         self.requests = threading.local()
 
@@ -69,10 +81,8 @@ class TorchScriptEngine:
     """A traced module on the CPU, with the threads PyTorch has where it is called."""
 
     def __init__(self, path: Path, at_once: int = 1) -> None:
-        try:
+        with _whole(path):
             self.module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            raise WeightsError(f"{path}: not a TorchScript file") from error
 
     def __call__(self, visible: Tensor, infrared: Tensor, text: Tensor | None = None) -> Tensor:
         with torch.inference_mode():

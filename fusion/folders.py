@@ -29,12 +29,13 @@ from fusion.inference import (
     save_transform,
 )
 from fusion.thread_share import fusing_threads
-from pipeline.atomic import write_text
+from pipeline.atomic import write_bytes
 from pipeline.errors import FusionError, InputError, TooManyFailures
 from pipeline.pairs import Pair, pair_folders
 
 LOG = "fused.csv"
 FIELDS = ("stem", "status", "output", "inputs_sha256", "output_sha256", "error")
+ANY_NAME = "surrogateescape"  # file names that are not UTF-8 go into the log byte for byte
 LISTED = 50  # failed pairs named at the end; the log has all
 
 
@@ -98,7 +99,7 @@ def fuse_folders(
     write_log(out / LOG, known)
     entries: list[Entry] = []
     with (
-        (out / LOG).open("a", newline="", encoding="utf-8") as log,
+        (out / LOG).open("a", newline="", encoding="utf-8", errors=ANY_NAME) as log,
         ThreadPoolExecutor(options.jobs) as writers,  # the last to end: those who fuse hand over to them
         fusing_threads(fuser.at_once) as fusers,
         ThreadPoolExecutor(options.jobs) as readers,
@@ -135,7 +136,7 @@ def read_log(path: Path) -> dict[str, Entry]:
     """The log by stem, without lines cut short by an interruption; empty when there is none or it is not one."""
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors=ANY_NAME) as file:
         rows = csv.DictReader(file)
         if tuple(rows.fieldnames or ()) != FIELDS:
             return {}
@@ -148,7 +149,7 @@ def write_log(path: Path, entries: dict[str, Entry]) -> None:
     rows = csv.DictWriter(buffer, FIELDS)
     rows.writeheader()
     rows.writerows(asdict(entries[stem]) for stem in sorted(entries))
-    write_text(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue().encode("utf-8", ANY_NAME))
 
 
 def append_log(log: TextIO, entry: Entry) -> None:
@@ -219,6 +220,8 @@ def _write(
         save_fused(target, fused, fitted.visible, output)
         save_transform(target, fitted.transform)
         return replace(entry, status="ok", output=target.name, output_sha256=_sha256(target))
+    except FusionError as error:
+        return replace(entry, error=str(error))
     except OSError as error:
         return replace(entry, error=f"{target}: {error.strerror or error}")
 

@@ -95,6 +95,7 @@ class Footage:
         self.base: Fraction = self.video.time_base
         self.colourspace: int = UNSAID
         self.first: int | None = None
+        self.turned = False  # by a quarter: known from the first frame on
 
     @property
     def rate(self) -> Fraction:
@@ -126,9 +127,11 @@ class Footage:
         if self.first is None:
             self.first, self.colourspace = frame.pts or 0, int(frame.colorspace)
         stamp = frame.pts if frame.pts is not None else self.first
-        return Moment(
-            pixels=frame.to_ndarray(format="rgb24"), stamp=stamp, seconds=float((stamp - self.first) * self.base)
-        )
+        pixels, quarters = frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)  # how a phone was held
+        self.turned = bool(quarters % 2)
+        if quarters:
+            pixels = np.ascontiguousarray(np.rot90(pixels, quarters))
+        return Moment(pixels=pixels, stamp=stamp, seconds=float((stamp - self.first) * self.base))
 
     def close(self) -> None:
         """Let go of the file or device."""
@@ -156,7 +159,7 @@ class Film:
         self.video.codec_context.colorspace = self.colourspace
         ratio = like.video.codec_context.sample_aspect_ratio
         if ratio:
-            self.video.codec_context.sample_aspect_ratio = ratio
+            self.video.codec_context.sample_aspect_ratio = 1 / ratio if like.turned else ratio
         self.sound = sound
         if sound is not None:
             self.late = (like.first or 0) * like.base - (sound.first or 0) * sound.base  # one clock for both

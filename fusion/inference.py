@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from fusion.alignment import SMALLEST, STRICT, Fit, Fitted, fit
+from fusion.devices import device_named
 from fusion.engines import open_export
 from fusion.hub import HubWeights, Revision
 from fusion.lossless import write_png, write_tiff
@@ -23,7 +24,7 @@ from fusion.tiling import run
 from fusion.weights import Weights, load_weights
 from pipeline.atomic import atomic_path, write_text
 from pipeline.errors import ImageError, InputError, PairingError
-from pipeline.images import Picture, read_image
+from pipeline.images import Picture, picture_of, read_image
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 SUFFIXES = {
@@ -37,6 +38,7 @@ SUFFIXES = {
 }
 WITH_ALPHA = frozenset({"PNG", "WEBP", "TIFF"})
 TRANSFORM = ".transform.json"
+LONGEST = {"JPEG": 65500, "WEBP": 16383}  # pixels a side that a format holds, where that is few
 DEEP_WRITERS: dict[str, Callable[[Path, NDArray[np.uint16]], None]] = {"PNG": write_png, "TIFF": write_tiff}
 ENCODING: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95},
@@ -67,7 +69,7 @@ class Fuser(HubWeights):
     ) -> None:
         self.weights: Weights | None = weights
         self.identity = weights.sha256
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device_named(device)
         self.network: Callable[[Tensor, Tensor, Tensor | None], Tensor] = weights.network.to(self.device).eval()
         self.tile = tile
         self.at_once = at_once or (usual() if self.device.type == "cpu" else 1)
@@ -106,11 +108,13 @@ class Fuser(HubWeights):
 
         Tensors: (3, H, W) and (1, H, W), or (N, 3, H, W) and (N, 1, H, W), floats 0..1.
         Arrays: (H, W, 3) or (H, W), and (H, W), or either with a leading batch; uint8, uint16 or floats 0..1.
-        PIL images: any mode. Raises InputError for other kinds and for sizes that differ.
+        PIL images: read as files are (16 bits kept, turned as EXIF says), grey or colour as the visible one is. Raises
+        InputError for other kinds and for sizes that differ, ImageError for a PIL image of floats.
         """
         if isinstance(visible, Image.Image) and isinstance(infrared, Image.Image):
-            fused = self(np.asarray(visible.convert("RGB")), np.asarray(infrared.convert("L")), text)
-            return Image.fromarray(fused)
+            first, second = picture_of(visible, "the visible image"), picture_of(infrared, "the infrared image")
+            thermal = second.pixels if second.pixels.ndim == 2 else second.as_grey()
+            return Image.fromarray(self._arrays(first.pixels, thermal, text))
         if isinstance(visible, np.ndarray) and isinstance(infrared, np.ndarray):
             return self._arrays(visible, infrared, text)
         if isinstance(visible, Tensor) and isinstance(infrared, Tensor):
@@ -166,7 +170,7 @@ def fuse_file(
 
     Raises ImageError and PairingError for the inputs, InputError for an output that cannot be written as asked.
     """
-    check_output(out, output)
+    check_output(out, output, (first, second))
     pair = read_checked(first, second, asked)
     save_fused(out, fuse_for(fuser, pair.visible, pair.infrared, output), pair.visible, output)
     save_transform(out, pair.transform)
@@ -194,8 +198,8 @@ def save_transform(out: Path, transform: dict[str, Any] | None) -> None:
         write_text(path, json.dumps(transform, indent=2, ensure_ascii=False) + "\n")
 
 
-def check_output(out: Path, output: Output) -> None:
-    """Raises InputError when ``out`` cannot be an output file: format, depth, folder."""
+def check_output(out: Path, output: Output, sources: Sequence[Path] = ()) -> None:
+    """Raises InputError when ``out`` cannot be an output file: format, depth, folder, or it is one of ``sources``."""
     kind = SUFFIXES.get(out.suffix.lower())
     if kind is None:
         raise InputError(f"{out}: unknown format {out.suffix!r}; use one of {', '.join(SUFFIXES)}")
@@ -207,6 +211,8 @@ def check_output(out: Path, output: Output) -> None:
         if out.parent.exists():
             raise InputError(f"{out}: cannot be written, {out.parent} is not a folder")
         raise InputError(f"{out}: the folder {out.parent} does not exist")
+    if out.exists() and any(source.exists() and out.samefile(source) for source in sources):
+        raise InputError(f"{out}: one of the images to be fused; give another name with --out")
 
 
 def fuse_for(
@@ -226,9 +232,15 @@ def save_fused(
     visible: Picture,
     output: Output = EIGHT_BIT_COLOUR,
 ) -> None:
-    """Write (H, W, 3), floats 0..1 or uint8: coloured as the visible is, its alpha kept where the format can hold it."""
+    """Write (H, W, 3), floats 0..1 or uint8: coloured as the visible is, its alpha kept where the format can hold it.
+
+    Raises InputError for more pixels a side than the format holds.
+    """
     kind = SUFFIXES[out.suffix.lower()]
-    grey = output.grey or visible.is_grey()
+    if max(fused.shape[:2]) > LONGEST.get(kind, max(fused.shape[:2])):
+        size = f"{fused.shape[1]} x {fused.shape[0]}"
+        raise InputError(f"{out}: {kind} holds {LONGEST[kind]} pixels a side, and this has {size}; use .png or .tiff")
+    grey = output.grey or visible.is_colourless()
     unit = _unit(fused) if grey or output.sixteen_bit else fused
     values = unit @ np.array(GREY, dtype=np.float32) if grey else unit
     with atomic_path(out) as temporary:
@@ -270,7 +282,7 @@ def _unit(array: NDArray[Any]) -> NDArray[np.float32]:
         return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
     if not np.issubdtype(array.dtype, np.floating):
         raise InputError(f"arrays of {array.dtype}: use uint8, uint16 or floats in 0..1")
-    if array.size and (float(array.min()) < 0 or float(array.max()) > 1):
+    if array.size and not (float(array.min()) >= 0 and float(array.max()) <= 1):  # nor what is not a number
         raise InputError(f"floats must lie in 0..1, found {array.min():.4g}..{array.max():.4g}")
     return array.astype(np.float32)
 

@@ -30,7 +30,7 @@ class ScoreMemory:
         if path.is_file():
             try:
                 self.known = json.loads(path.read_text(encoding="utf-8"))
-            except json.JSONDecodeError:
+            except ValueError:
                 note(f"{path}: damaged, so everything is scored again")
         self.fresh: dict[str, Scores] = {}
 

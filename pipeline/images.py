@@ -24,6 +24,7 @@ PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 PNG_MODES = {(8, 0): "L", (16, 0): "I;16", (8, 2): "RGB", (8, 4): "LA", (8, 6): "RGBA"}  # by depth and kind of colour
 EXIF_CHUNKS = frozenset({b"eXIf", b"iTXt", b"tEXt", b"zTXt"})  # of a PNG: where an orientation may stand
 GREY_ROWS = 64  # looked at together
+STRONG = 24  # levels between the channels of a pixel that JPEG's noise does not make
 SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
 GREY_MODES = SIXTEEN_BIT_MODES | {"1", "L", "LA", "La"}
 
@@ -60,17 +61,22 @@ class Picture:
 
     def is_grey(self, tolerance: int = 2) -> bool:
         """Whether all channels agree to within ``tolerance`` (JPEG colour noise) on 99.9 % of the pixels."""
-        if self.pixels.ndim == 2:
-            return True
-        height, width = self.size
-        allowed, coloured = 0.001 * height * width, 0
-        for top in range(0, height, GREY_ROWS):  # most images in colour say so within the first rows
-            red, green, blue = np.moveaxis(self.pixels[top : top + GREY_ROWS], 2, 0)  # a fifth of max(axis=2)'s time
-            spread = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+        allowed, coloured = 0.001 * self.size[0] * self.size[1], 0
+        for spread in self._spreads():  # most images in colour say so within the first rows
             coloured += int(np.count_nonzero(spread > tolerance))
             if coloured >= allowed:
                 return False
         return True
+
+    def is_colourless(self) -> bool:
+        """Whether nothing is lost in grey: it is grey, and no pixel, a red light say, is strongly coloured."""
+        return self.is_grey() and all(int(spread.max()) <= STRONG for spread in self._spreads())
+
+    def _spreads(self) -> Iterator[NDArray[np.uint8] | NDArray[np.uint16]]:
+        """How far the channels of each pixel lie apart, GREY_ROWS rows at a time; nothing for one channel."""
+        for top in range(0, self.size[0] if self.pixels.ndim == 3 else 0, GREY_ROWS):
+            red, green, blue = np.moveaxis(self.pixels[top : top + GREY_ROWS], 2, 0)  # a fifth of max(axis=2)'s time
+            yield np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
 
     def as_rgb(self) -> NDArray[np.float32]:
         """(H, W, 3) float32 in 0..1; grey is repeated."""
@@ -210,14 +216,23 @@ def _opened(source: Path | bytes, name: str | None) -> Iterator[Image.Image]:
             yield image
 
 
+def picture_of(image: Image.Image, label: str) -> Picture:
+    """A PIL image as ``read_image`` would have read it. Raises ImageError, in which it is called ``label``."""
+    return _picture(ImageOps.exif_transpose(image), label)
+
+
 def _picture(image: Image.Image, label: str) -> Picture:
     if image.mode in SIXTEEN_BIT_MODES:
-        return Picture(pixels=np.asarray(image).clip(0, 65535).astype(np.uint16))
-    if image.mode in ("1", "L"):
+        values = np.asarray(image)
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high > 65535:
+            raise ImageError(f"{label}: values from {low} to {high} have no agreed range; save it as 8- or 16-bit grey")
+        return Picture(pixels=values.astype(np.uint16))
+    if image.mode in ("1", "L") and "transparency" not in image.info:
         return Picture(pixels=np.asarray(image.convert("L")))
     if image.mode == "F":
         raise ImageError(f"{label}: floating-point images have no agreed range; save it as 8- or 16-bit")
-    if image.mode in ("LA", "La"):
+    if image.mode in ("1", "L", "LA", "La"):
         grey, alpha = image.convert("LA").split()
         return Picture(pixels=np.asarray(grey), alpha=np.asarray(alpha))
     if image.mode in ("RGBA", "RGBa", "PA") or "transparency" in image.info:

@@ -223,3 +223,42 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, weights: Path) -> Non
     )
     assert done.returncode == 1 and done.stderr.startswith("fusioncli: ") and done.stderr.count("\n") == 1
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_an_output_that_is_one_of_the_images(attempt: Attempt, pair: tuple[Path, Path], which: int) -> None:
+    own = pair[which]
+    content = own.read_bytes()
+    code, said = attempt(*pair, "--out", own.parent / ".." / own.parent.name / own.name)
+    assert code == 2 and "one of the images to be fused" in said
+    assert own.read_bytes() == content
+
+
+@pytest.mark.parametrize("device", ["foo", "meta", "cuda:99"])
+@pytest.mark.parametrize("command", ["fuse", "score", "bench"])
+def test_a_device_that_is_not_there(
+    attempt: Attempt, pair: tuple[Path, Path], tmp_path: Path, device: str, command: str
+) -> None:
+    words = {
+        "fuse": (*pair, "--out", tmp_path / "out.png"),
+        "score": (*pair, pair[1]),
+        "bench": ("--dataset", "synthetic", "--out", tmp_path / "out"),
+    }[command]
+    code, said = attempt(*words, "--device", device, command=command)
+    assert code == 2 and f"--device {device}: not a device" in said
+
+
+def test_more_pixels_a_side_than_the_format_holds(attempt: Attempt, tmp_path: Path) -> None:
+    wide = image(tmp_path / "v.png", (8, 17000, 3)), image(tmp_path / "i.png", (8, 17000))
+    code, said = attempt(*wide, "--align", "none", "--out", tmp_path / "out.webp")
+    assert code == 2 and "out.webp: WEBP holds 16383 pixels a side" in said
+
+
+@pytest.mark.parametrize("name", ["../precious", "a/b", "..", "a\\b"])
+def test_a_method_of_a_benchmark_cannot_name_a_folder_elsewhere(attempt: Attempt, tmp_path: Path, name: str) -> None:
+    pairs = tmp_path / "data" / "synthetic"
+    image(pairs / "vi" / "test-0.png", (48, 48, 3))
+    image(pairs / "ir" / "test-0.png", (48, 48))
+    words = ("--dataset", "synthetic", "--root", tmp_path / "data", "--out", tmp_path / "out", "--no-cost")
+    code, said = attempt(*words, "--method", f"{name}=nano", command="bench")
+    assert code == 2 and "leave out / and" in said

@@ -15,7 +15,7 @@ from command_line import Run
 from fusion import Fuser
 from fusion.catalog import NETWORKS
 from fusion.weights import save_weights
-from pipeline.errors import InputError
+from pipeline.errors import ImageError, InputError
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +183,61 @@ def test_a_fuser_refuses_what_it_cannot_fuse(weights: Path) -> None:
         fuser([1], [2])
     with pytest.raises(InputError, match="differ in size"):
         fuser(np.zeros((9, 9, 3)), np.zeros((9, 10)))
+
+
+@pytest.mark.parametrize("mode", ["L", "I;16", "RGB", "1", "LA"])
+def test_pil_images_are_fused_as_their_files_are(weights: Path, tmp_path: Path, mode: str) -> None:
+    """Of any depth; what comes out is grey, in 16 bits or in colour as the visible image is."""
+    from fusion.inference import Output, fuse_file
+
+    fuser = Fuser.from_pretrained(weights)
+    visible = picture(tmp_path / "v.png", (20, 30), {"1": "L", "LA": "LA"}.get(mode, mode), 1)
+    infrared = picture(tmp_path / "i.png", (20, 30), "I;16", 2)
+    with Image.open(visible) as first, Image.open(infrared) as second:
+        fused = fuser(first.convert(mode), second)
+        first.convert(mode).save(tmp_path / "kept.png")
+    assert fused.mode == {"1": "L", "LA": "L"}.get(mode, mode)
+    fuse_file(fuser, tmp_path / "kept.png", infrared, tmp_path / "f.png", Output(sixteen_bit=mode == "I;16"))
+    with Image.open(tmp_path / "f.png") as file:
+        other = np.asarray(file.convert(fused.mode)).astype(int)
+    np.testing.assert_allclose(np.asarray(fused).astype(int), other, atol=1)
+
+
+def test_a_pil_image_lying_on_its_side_is_set_up_and_floats_are_refused(weights: Path, tmp_path: Path) -> None:
+    fuser = Fuser.from_pretrained(weights)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(picture(tmp_path / "v.png", (20, 30), "RGB", 1)) as upright:
+        upright.rotate(90, expand=True).save(tmp_path / "turned.png", exif=exif)
+        with Image.open(tmp_path / "turned.png") as turned:
+            assert (
+                fuser(turned, Image.new("L", (30, 20))).tobytes() == fuser(upright, Image.new("L", (30, 20))).tobytes()
+            )
+        with pytest.raises(ImageError, match="the infrared image: floating-point"):
+            fuser(upright, Image.new("F", (30, 20)))
+
+
+def test_a_single_light_keeps_its_colour(weights: Path, tmp_path: Path) -> None:
+    """A grey picture in colour, as a camera at night writes it, with one red light of 64 pixels in 76,800."""
+    from fusion.inference import fuse_file
+
+    grey = np.full((240, 320, 3), 60, dtype=np.uint8)
+    grey[..., 1] += 2  # the noise of a JPEG
+    Image.fromarray(np.full((240, 320), 40, dtype=np.uint8)).save(tmp_path / "i.png")
+    for light, mode in (((255, 0, 0), "RGB"), ((70, 60, 60), "L")):
+        lit = grey.copy()
+        lit[100:108, 100:108] = light
+        Image.fromarray(lit).save(tmp_path / "v.png")
+        fuse_file(Fuser.from_pretrained(weights), tmp_path / "v.png", tmp_path / "i.png", tmp_path / "f.png")
+        with Image.open(tmp_path / "f.png") as fused:
+            assert fused.mode == mode
+            if mode == "RGB":
+                red, green, _ = fused.getpixel((104, 104))
+                assert red - green > 200
+
+
+def test_a_value_that_is_no_number_is_refused(weights: Path) -> None:
+    visible = np.zeros((16, 16, 3), dtype=np.float32)
+    visible[3, 3, 1] = np.nan
+    with pytest.raises(InputError, match=r"0\.\.1"):
+        Fuser.from_pretrained(weights)(visible, np.zeros((16, 16), dtype=np.float32))

@@ -86,7 +86,7 @@ def fuse(
     if not videos and (side_by_side or seconds is not None or json is not None):
         raise InputError("--side-by-side, --seconds and --json are for videos")
     if not folders and not videos:
-        check_output(out, output)
+        check_output(out, output, (first, second))
     if weights is None:
         if engine != "torch":
             raise InputError(f"--engine {engine} needs --weights: a folder made by `fusioncli export --to {engine}`")

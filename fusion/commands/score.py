@@ -34,6 +34,7 @@ def score(
 
     Example: fusioncli score data/msrs/vi data/msrs/ir fused --metrics EN,VIF,Qabf --json scores.json
     """
+    from fusion.devices import device_named
     from fusion.metrics import CONVENTIONS, METRICS
     from fusion.score import names_in
     from fusion.scoring import score_files
@@ -41,7 +42,9 @@ def score(
     from pipeline.console import emit_json, show_table
 
     names = names_in(metrics, convention)
-    card = score_files(visible, infrared, fused, convention, names, allow_missing, not no_cache, device, boxes)
+    card = score_files(
+        visible, infrared, fused, convention, names, allow_missing, not no_cache, str(device_named(device)), boxes
+    )
     if json is not None:
         emit_json(card.as_json(), json)
         if json == "-":

@@ -122,3 +122,22 @@ def test_an_interrupted_run_keeps_a_score_that_is_still_being_made(root: Path, m
         run_all(options(root))
     (kept,) = options(root).out.rglob("scores/*.json")
     assert json.loads(kept.read_text()), "the second score was lost"
+
+
+def test_images_that_a_benchmark_has_not_made_stay(root: Path) -> None:
+    chosen = options(root, methods={"nano": "nano"}, limit=1)
+    precious = chosen.out / "fused" / "synthetic" / "nano" / "holiday.png"
+    precious.parent.mkdir(parents=True)
+    Image.new("L", (8, 8)).save(precious)
+    with pytest.raises(InputError, match="holds images that a benchmark has not made"):
+        run_all(chosen)
+    assert precious.is_file()
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b'{"nano": 3}', b"\xff"])
+def test_damaged_costs_are_measured_again(root: Path, content: bytes) -> None:
+    chosen = options(root, methods={"nano": "nano"}, limit=1, cost=True)
+    chosen.out.mkdir()
+    (chosen.out / "costs.json").write_bytes(content)
+    assert run_all(chosen).datasets[0].methods["nano"].cost.parameters > 1000
+    assert "nano" not in json.loads((chosen.out / "costs.json").read_text())

@@ -48,6 +48,15 @@ def onnx_export(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino", "torchscript"])
+def test_an_export_cut_short_is_one_sentence(weights: Path, tmp_path: Path, to: str) -> None:
+    export_network(weights, to, tmp_path / "out")
+    file = tmp_path / "out" / json.loads((tmp_path / "out" / "export.json").read_text())["file"]
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(WeightsError, match="damaged or of another engine; export again"):
+        Fuser.from_pretrained(tmp_path / "out", engine=to)
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino", "torchscript"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_an_export_fuses_as_pytorch_does(weights: Path, tmp_path: Path, to: str, precision: str) -> None:
     compared = export_network(weights, to, tmp_path / "out", precision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -204,3 +205,27 @@ def test_the_command_lists_failures_last(fusioncli: Run, home: Path) -> None:
     assert done.returncode == 3
     assert done.stderr.rstrip().splitlines()[-1].strip().startswith("e: ")
     assert len(list((home / "out").glob("*.webp"))) == 5
+
+
+def test_a_pair_that_its_format_cannot_hold_stops_no_other(fuser: Fuser, home: Path) -> None:
+    for kind, shape in (("vi", (8, 17000, 3)), ("ir", (8, 17000))):
+        Image.fromarray(np.full(shape, 90, dtype=np.uint8)).save(home / kind / "b.png")
+    entries = run(fuser, home, suffix=".webp", asked=Fit(align="none"))
+    assert [entry.status for entry in entries] == ["ok", "failed", "ok", "ok", "ok", "ok"]
+    assert "b.webp: WEBP holds 16383 pixels a side" in entries[1].error
+    assert set(read_log(home / "out" / LOG)) == set("abcdef")
+
+
+def test_a_name_that_is_not_utf8_is_fused_and_logged(fuser: Fuser, home: Path) -> None:
+    """As old archives unpack; the log holds the same bytes, and a second run knows the pair by them."""
+    name = b"caf\xe9.png"
+    try:
+        for kind in ("vi", "ir"):
+            (home / kind / "a.png").rename(os.fsdecode(os.fsencode(home / kind) + b"/" + name))
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    assert {entry.status for entry in run(fuser, home)} == {"ok"}
+    assert b"caf\xe9," in (home / "out" / LOG).read_bytes()
+    made = os.fsdecode(os.fsencode(home / "out") + b"/" + name)
+    before = Path(made).stat().st_mtime_ns
+    assert len(run(fuser, home)) == 6 and Path(made).stat().st_mtime_ns == before

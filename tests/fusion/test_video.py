@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -296,3 +297,33 @@ def test_the_command_fuses_videos_and_reports(fusioncli: Run, tmp_path: Path) ->
     report = json.loads(done.stdout)
     assert report["frames"] == 10 and report["audio"] is True
     assert "frames to f.mp4" in done.stderr and "flicker" in done.stderr
+
+
+def held_sideways(path: Path, quarters: int) -> Path:
+    """Say in an MP4's track header that players turn the picture so many quarters clockwise (ISO/IEC 14496-12, 8.3.2)."""
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 4 + 40
+    one, turn = 1 << 16, {1: (0, 1, -1, 0), 2: (-1, 0, 0, -1), 3: (0, -1, 1, 0)}[quarters]
+    a, b, c, d = (one * value for value in turn)
+    content[matrix : matrix + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_video_that_was_held_sideways_is_fused_as_players_show_it(
+    fuser: Fuser, tmp_path: Path, quarters: int
+) -> None:
+    """The same film, once upright and once as a phone on its side stores it."""
+
+    def stored(index: int) -> NDArray[np.uint8]:
+        return np.ascontiguousarray(np.rot90(visible_frame(index), quarters))
+
+    infrared = write(tmp_path / "i.mp4", infrared_frame, 3)
+    upright = write(tmp_path / "v.mp4", visible_frame, 3)
+    turned = held_sideways(write(tmp_path / "t.mp4", stored, 3), quarters)
+    for name, visible in (("a.mkv", upright), ("b.mkv", turned)):
+        fuse_videos(fuser, str(visible), str(infrared), tmp_path / name)
+    (expected, *_), (fused, *_) = read(tmp_path / "a.mkv"), read(tmp_path / "b.mkv")
+    assert fused[1].shape == (*SIZE, 3)
+    assert np.abs(fused[1].astype(int) - expected[1]).mean() < 3

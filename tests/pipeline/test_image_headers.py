@@ -99,3 +99,20 @@ def test_an_image_is_grey_when_fewer_than_a_thousandth_of_its_pixels_are_coloure
             rows, columns = np.divmod(np.arange(coloured) * (20000 // coloured), 100)
         pixels[199 - rows if place == "bottom" else rows, columns, 0] -= 3
         assert Picture(pixels=pixels).is_grey() == expected
+
+
+@pytest.mark.parametrize("values", [(-776, 816), (0, 70_000)])
+def test_whole_numbers_outside_16_bits_have_no_agreed_range(tmp_path: Path, values: tuple[int, int]) -> None:
+    """Hounsfield units of a CT, say: cutting them off at black would be a picture of something else."""
+    Image.fromarray(np.linspace(*values, 400).astype(np.int32).reshape(20, 20)).save(tmp_path / "ct.tif")
+    with pytest.raises(ImageError, match=rf"ct.tif: values from {values[0]} to {values[1]}"):
+        read_image(tmp_path / "ct.tif")
+    Image.fromarray(np.arange(400, dtype=np.int32).reshape(20, 20) * 160).save(tmp_path / "fits.tif")
+    assert read_image(tmp_path / "fits.tif").pixels.max() == 399 * 160
+
+
+def test_a_transparent_grey_level_is_alpha(tmp_path: Path) -> None:
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / "a.png", transparency=5)
+    found = read_image(tmp_path / "a.png")
+    assert found.alpha is not None
+    assert found.pixels.shape == (8, 8) and list(found.alpha.ravel()[4:7]) == [255, 0, 255]

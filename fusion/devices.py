@@ -1,0 +1,19 @@
+"""Where to compute, by its name."""
+
+from __future__ import annotations
+
+import torch
+
+from pipeline.errors import InputError
+
+
+def device_named(name: str | None) -> torch.device:
+    """The device called ``name``, without one the GPU if there is one. Raises InputError for what is not here."""
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=name).cpu()
+        return torch.device(name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--device {name}: not a device that this machine can compute on ({reason})") from error
