@@ -26,6 +26,10 @@ from pipeline.commands.data import data
 from pipeline.commands.help import show_help
 from pipeline.commands.store import store_app
 
+OBJECT_STORES = frozenset(
+    {"botocore", "aiobotocore", "gcsfs", "google", "azure"}
+)  # packages whose errors are of no built-in kind
+
 app = typer.Typer(
     name="fusioncli",
     help="Fuse infrared and visible, or CT/PET/SPECT and MRI, image pairs with small networks.",
@@ -78,6 +82,10 @@ def main() -> None:
         fail("interrupted", 130)
     except OSError as error:
         fail(sentence(error), 1)
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in OBJECT_STORES:
+            raise
+        fail(f"the object store: {error}", 1)
 
 
 def sentence(error: OSError) -> str:

@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,9 @@ from pipeline.console import note, progress
 from pipeline.embedders import check_embedder
 from pipeline.errors import InputError, StoreError, TooManyFailures, closest
 from pipeline.job import JobSpec, Progress
-from pipeline.manifest import Manifest
+from pipeline.manifest import NAME, Manifest
 from pipeline.pairs import Pair
 from pipeline.place import write
-from pipeline.plan import NAME
 from pipeline.planning import SHARD_SIZE, open_or_plan
 from pipeline.runners import RUNNERS, Run
 from pipeline.shards import FAILED
@@ -78,8 +77,13 @@ class Summary:
     seconds: float
 
 
-def caption_pairs(options: CaptionOptions, source: Source | None) -> Summary:
-    """Plan (once), finish the shards that are this run's, and count. Raises TooManyFailures at the end."""
+def caption_pairs(
+    options: CaptionOptions, source: Source | None, tell: Callable[[Summary], None] = lambda summary: None
+) -> Summary:
+    """Plan (once), finish the shards that are this run's, and count. ``tell`` gets the counts whatever they are.
+
+    Raises TooManyFailures at the end.
+    """
     allowed = parse_allowance(options.max_failed)
     if options.runner not in RUNNERS:
         raise InputError(
@@ -90,7 +94,9 @@ def caption_pairs(options: CaptionOptions, source: Source | None) -> Summary:
     if options.prior is not None and not NAME.fullmatch(options.prior):
         raise InputError(f"--prior {options.prior!r}: letters, digits, _ and - only, at most 64")
     if options.plan_only:
-        return summarise(_store(options, source), options.prior or DEFAULT_PRIOR)
+        summary = summarise(_store(options, source), options.prior or DEFAULT_PRIOR)
+        tell(summary)
+        return summary
     captioner, embedder, prior, frozen = _choose(options)
     if frozen is None:
         check_captioner(captioner)
@@ -114,6 +120,7 @@ def caption_pairs(options: CaptionOptions, source: Source | None) -> Summary:
     summary = summarise(store, prior, seconds)
     if summary.done == summary.shards:
         write_card(store)
+    tell(summary)
     if summary.failed > allowed * summary.pairs if allowed < 1 else summary.failed > allowed:
         raise TooManyFailures(
             f"{options.store}: {summary.failed} of {summary.pairs} pairs failed ({_listing(summary.errors)}), more than "
@@ -127,6 +134,8 @@ def parse_allowance(text: str) -> float:
     """``"1%"`` to 0.01, a share below 1; ``"20"`` to 20, a count; ``"100%"`` to infinity. Raises InputError."""
     try:
         value = float(text.removesuffix("%"))
+        if not math.isfinite(value):
+            raise ValueError
     except ValueError as error:
         raise InputError(f"--max-failed {text!r}: expected a percentage such as 1%, or a number of pairs") from error
     if text.endswith("%") and 0 <= value <= 100:

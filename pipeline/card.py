@@ -38,7 +38,7 @@ def card(store: Store) -> str:
         manifest = load_manifest(header.dataset)
         title, terms, homepage, citation = manifest.title, manifest.terms, manifest.homepage, manifest.citation
     except ManifestError:
-        terms = "not described: made from two folders"
+        terms = "not described here: a data set of its maker's own"
     finished = [prior for prior in store.prior_names() if len(store.finished(prior)) == header.shards]
     splits = ", ".join(f"{name} {count:,}" for name, count in header.splits.items())
     lines = [

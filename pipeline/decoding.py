@@ -10,6 +10,7 @@ from pipeline.captioners.base import CaptionRequest
 from pipeline.errors import ImageError, StoreError
 from pipeline.events import Caption, failed_caption
 from pipeline.images import read_image
+from pipeline.pairs import file_stem
 from pipeline.plan import PlanRow
 
 Decoded = dict[str, CaptionRequest | Caption]
@@ -28,7 +29,8 @@ def decode(rows: Sequence[PlanRow], contents: Callable[[PlanRow], tuple[bytes, b
         except ImageError as error:
             decoded[row.key] = failed_caption("image", str(error))
         else:
-            decoded[row.key] = CaptionRequest(key=row.key, pair_id=row.pair_id, first=first, second=second)
+            stem = file_stem(Path(row.first))
+            decoded[row.key] = CaptionRequest(key=row.key, pair_id=row.pair_id, first=first, second=second, stem=stem)
     return decoded
 
 

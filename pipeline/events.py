@@ -55,7 +55,12 @@ def caption_text(caption: Caption) -> str:
 
 def failed_caption(kind: str, error: str, raw: str = "") -> Caption:
     """A pair that got no caption: what kind of failure, and its message."""
-    return Caption(error_kind=kind, error=" ".join(error.split())[:2000], raw=raw)
+    return Caption(error_kind=kind, error=whole(" ".join(error.split())[:2000]), raw=whole(raw))
+
+
+def whole(text: str) -> str:
+    """``text`` as UTF-8 can hold it: half a character, of an answer that was cut inside an escape, becomes ``?``."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def event_sentence(event: Event) -> str:
@@ -78,6 +83,7 @@ def parse_caption(text: str, task: Task, *, finish_reason: str | None = None, to
 
     An answer with neither gives ``error_kind="unparsable"`` and keeps the raw text; it is never turned into a default.
     """
+    text = whole(text)
     looked_at = text[:LONGEST_ANSWER]
     found = _parse_json(looked_at, task) or _parse_lines(looked_at, task)
     if found is None:
@@ -100,7 +106,7 @@ def _parse_json(text: str, task: Task) -> Found | None:
     for start in [match.start() for match in re.finditer(r"\{", text)][:8]:
         try:
             value, _ = LENIENT.raw_decode(text, start)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # also of a number with thousands of digits
             continue
         found = _from_mapping(value, task)
         if found:
@@ -121,7 +127,7 @@ def _from_mapping(value: Any, task: Task) -> Found | None:
     if not events:
         return None
     scene = named.get("scene")
-    return tuple(events), scene.strip() if isinstance(scene, str) else ""
+    return tuple(events), whole(scene.strip()) if isinstance(scene, str) else ""
 
 
 def _entries(value: Any) -> list[Any]:
@@ -141,12 +147,12 @@ def _event(entry: Any, modality: str, task: Task) -> Event | None:
         modality=modality,
         type=label,
         severity=task.find_severity(severity) if isinstance(severity, str) and label != task.default else None,
-        description=" ".join(description.split()) if isinstance(description, str) else "",
+        description=whole(" ".join(description.split())) if isinstance(description, str) else "",
     )
 
 
 def _label(text: str, task: Task) -> str:
-    return task.find_label(text) or plain_name(text)[:80]
+    return task.find_label(text) or whole(plain_name(text)[:80])
 
 
 FIELD = re.compile(

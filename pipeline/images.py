@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+from PIL.Image import Transpose
 
 from pipeline.errors import ImageError
 
@@ -24,6 +25,27 @@ PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 PNG_MODES = {(8, 0): "L", (16, 0): "I;16", (8, 2): "RGB", (8, 4): "LA", (8, 6): "RGBA"}  # by depth and kind of colour
 EXIF_CHUNKS = frozenset({b"eXIf", b"iTXt", b"tEXt", b"zTXt"})  # of a PNG: where an orientation may stand
 GREY_ROWS = 64  # looked at together
+DAMAGE = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    OverflowError,
+    struct.error,
+)
+ORIENTATION = 0x0112  # the EXIF tag, and how each of its values is set up
+SET_UP = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
 STRONG = 24  # levels between the channels of a pixel that JPEG's noise does not make
 SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
 GREY_MODES = SIXTEEN_BIT_MODES | {"1", "L", "LA", "La"}
@@ -133,8 +155,8 @@ def _orientation(image: Image.Image, source: Path | bytes, name: str | None) -> 
         if not EXIF_CHUNKS.intersection(_png_chunks(content)):
             return 1
     try:
-        return int(image.getexif().get(0x0112, 1))
-    except (OSError, SyntaxError, ValueError, TypeError) as error:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except DAMAGE as error:
         label = _label(source, name)
         raise ImageError(f"{label}: the image is damaged or cut short ({error})") from error
 
@@ -177,13 +199,15 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> Picture:
     """
     label = _label(source, name)
     with _opened(source, name) as image:
-        if getattr(image, "n_frames", 1) > 1:
-            raise ImageError(f"{label}: an animated or multi-page image; give one frame as a single image")
         try:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-        except (OSError, SyntaxError, ValueError) as error:
+            frames = getattr(image, "n_frames", 1)
+            if frames == 1:
+                image.load()
+                upright = _upright(image)
+        except DAMAGE as error:
             raise ImageError(f"{label}: the image is damaged or cut short ({error})") from error
+        if frames > 1:
+            raise ImageError(f"{label}: an animated or multi-page image; give one frame as a single image")
         return _picture(upright, label)
 
 
@@ -205,7 +229,7 @@ def _opened(source: Path | bytes, name: str | None) -> Iterator[Image.Image]:
             raise ImageError(f"{label}: not an image this program can read") from error
         except Image.DecompressionBombError as error:
             raise ImageError(f"{label}: {error}") from error
-        except (OSError, SyntaxError, ValueError) as error:
+        except DAMAGE as error:
             raise ImageError(f"{label}: the image is damaged or cut short ({error})") from error
         with closing(image):
             width, height = image.size
@@ -218,7 +242,17 @@ def _opened(source: Path | bytes, name: str | None) -> Iterator[Image.Image]:
 
 def picture_of(image: Image.Image, label: str) -> Picture:
     """A PIL image as ``read_image`` would have read it. Raises ImageError, in which it is called ``label``."""
-    return _picture(ImageOps.exif_transpose(image), label)
+    try:
+        upright = _upright(image)
+    except DAMAGE as error:
+        raise ImageError(f"{label}: the image is damaged or cut short ({error})") from error
+    return _picture(upright, label)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """As its EXIF orientation says. The pixels alone: PIL's own way writes all other tags anew, and fails at odd ones."""
+    turn = SET_UP.get(image.getexif().get(ORIENTATION, 1))
+    return image if turn is None else image.transpose(turn)
 
 
 def _picture(image: Image.Image, label: str) -> Picture:

@@ -169,9 +169,11 @@ class Job:
             return
         difference = first_difference(self.store.fingerprint(self.spec.prior), now)
         if difference:
+            empty = not self.store.finished(self.spec.prior)
+            other = f", or, nothing being captioned yet, remove {self.home}/priors/{self.spec.prior}" if empty else ""
             raise FingerprintMismatch(
                 f"{self.store.name}: prior {self.spec.prior!r} was begun with {difference}; run it with the settings it "
-                "was begun with, or give the new one a name of its own with --prior NAME"
+                f"was begun with, or give the new one a name of its own with --prior NAME{other}"
             )
 
     def _make_rows(self, shard: int, packing: Packing, report: Report, upcoming: int | None) -> list[dict[str, Any]]:

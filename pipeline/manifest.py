@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 from pipeline.errors import ManifestError, closest
 from pipeline.yaml_text import read_yaml
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # of data sets, stores and priors: also names of folders
 KNOWN_KEYS = frozenset({"title", "folder", "task", "modalities", "splits", "homepage", "terms", "citation"})
 SPLIT_KEYS = frozenset({"folders", "file", "stems", "expected"})
 
@@ -85,7 +88,12 @@ def manifest_names() -> list[str]:
 
 
 def load_manifest(name: str) -> Manifest:
-    """Read the manifest called ``name``. Raises ManifestError for an unknown name or a wrong file."""
+    """Read the manifest called ``name``, or one at a path that ends in ``.yaml``, whose data set is called as the file is.
+
+    Raises ManifestError for an unknown name, a wrong file, or a file called like a data set that is known.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return _own_manifest(Path(name))
     if name not in manifest_names():
         raise ManifestError(
             f"no data set called {name!r}{closest(name, manifest_names())}; `fusioncli data list` shows all, and "
@@ -95,8 +103,25 @@ def load_manifest(name: str) -> Manifest:
     return parse_manifest(name, text)
 
 
-def parse_manifest(name: str, text: str) -> Manifest:
-    """Build a manifest from YAML. Raises ManifestError naming the data set and the key."""
+def _own_manifest(path: Path) -> Manifest:
+    name = path.stem
+    if not NAME.fullmatch(name):
+        raise ManifestError(f"{path}: the file's name is the data set's: letters, digits, _ and - only, at most 64")
+    if name in manifest_names():
+        raise ManifestError(f"{path}: {name} is a data set that is known already; give the file another name")
+
+    def read(file: str | Path) -> str:
+        try:
+            return (path.parent / file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ManifestError(f"{path.parent / file}: cannot be read ({reason})") from error
+
+    return parse_manifest(name, read(path.name), read)
+
+
+def parse_manifest(name: str, text: str, read: Callable[[str], str] | None = None) -> Manifest:
+    """Build a manifest from YAML; ``read`` gives the split files it names. Raises ManifestError naming set and key."""
     raw = read_yaml(text, name)
     if not isinstance(raw, dict):
         raise ManifestError(f"{name}: a manifest is a mapping of {', '.join(sorted(KNOWN_KEYS))}")
@@ -108,7 +133,7 @@ def parse_manifest(name: str, text: str) -> Manifest:
     first, second = _modalities(name, raw["modalities"])
     _check_splits(name, raw["splits"], (first.name, second.name))
     files = {key: _inside(name, str(entry["file"])) for key, entry in raw["splits"].items() if "file" in entry}
-    texts = {file: _split_text(file) for file in sorted(set(files.values()))}
+    texts = {file: (read or _split_text)(file) for file in sorted(set(files.values()))}
     splits = {key: _split(name, key, entry, texts) for key, entry in raw["splits"].items()}
     digest = hashlib.sha256("\0".join([text, *texts.values()]).encode()).hexdigest()
     return Manifest(
@@ -178,8 +203,13 @@ def _split(name: str, key: str, entry: dict[str, Any], texts: dict[str, str]) ->
     if "file" not in entry:
         return Split(name=key, folders=folders, stems=entry.get("stems"), expected=entry.get("expected"))
     raw = read_yaml(texts[str(entry["file"])], str(entry["file"]))
+    listed = isinstance(raw, dict) and all(isinstance(raw.get(split), list) for split in ("train", "test"))
+    if not listed or key not in ("train", "test"):
+        raise ManifestError(
+            f"{entry['file']}: a split file lists the stems of 'train' and of 'test', and their 'sha256'"
+        )
     members: dict[str, list[str]] = {split: [str(stem) for stem in raw[split]] for split in ("train", "test")}
-    if members_digest(members) != raw["sha256"]:
+    if members_digest(members) != raw.get("sha256"):
         raise ManifestError(
             f"{entry['file']}: the stems do not match the file's sha256; a split is fixed: make a new version instead"
         )

@@ -54,9 +54,10 @@ def place(location: str | Path) -> LocalPlace | RemotePlace:
 
         file_system, root = fsspec.core.url_to_fs(text, **_options(parts.scheme))
     except ImportError as error:
-        package = PACKAGES.get(parts.scheme, parts.scheme)
-        raise MissingPackage(f"{text}: needs {package}: pip install {package}") from error
-    except ValueError as error:
+        package = PACKAGES.get(parts.scheme)
+        needed = f"needs {package}: pip install {package}" if package else f"needs another package ({error})"
+        raise MissingPackage(f"{text}: {needed}") from error
+    except (ValueError, TypeError) as error:
         raise InputError(f"{text}: not a place this program can reach ({error})") from error
     return RemotePlace(text, file_system, root.rstrip("/"))
 
@@ -162,7 +163,7 @@ class LocalPlace:
         """Remove what killed processes of this host left half-written."""
         for entry in self.list(TEMPORARY):
             host, pid, _ = (*entry.rsplit(".", 2), "", "")[:3]
-            if host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            if host == socket.gethostname() and pid.isdigit() and _is_gone(int(pid)):
                 self.remove(f"{TEMPORARY}/{entry}")
 
     def remove(self, name: str) -> None:
@@ -239,6 +240,16 @@ class RemotePlace:
             return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in self.files.ls(path, detail=False))
         except FileNotFoundError:
             return []
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return False
+    except (ProcessLookupError, OverflowError):
+        return True
+    return False
 
 
 def _options(scheme: str) -> dict[str, Any]:

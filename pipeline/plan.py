@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import pyarrow
 
 KEY = re.compile(r"[A-Za-z0-9_-]{1,80}")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 TASK = 32  # pairs that a hashing thread takes at a time

@@ -42,6 +42,13 @@ def build_settings(kind: type[S], settings: Mapping[str, str], where: str) -> S:
     return kind(**{key: _value(hints[key], text, f"{where}: {key}") for key, text in settings.items()})
 
 
+def at_least_one(settings: object, *names: str) -> None:
+    """Raise InputError for a number of these settings that is below 1."""
+    for name in names:
+        if getattr(settings, name) < 1:
+            raise InputError(f"{name}={getattr(settings, name)}: at least 1")
+
+
 def _value(hint: Any, text: str, where: str) -> Any:
     if get_origin(hint) in (Union, types.UnionType):
         options = get_args(hint)

@@ -26,7 +26,7 @@ def find_source(
     if dataset and folders:
         raise InputError("--dataset and --pairs both say where the pairs are: give one of them")
     if folders:
-        first, second = (folder.absolute() for folder in folders)
+        first, second = (Path(os.path.abspath(folder)) for folder in folders)  # noqa: PTH100 (without .., links as they are)
         common = Path(os.path.commonpath([first, second]))
         return Source(manifest=folder_manifest(), pairs=pair_folders(first, second), root=common)
     if dataset:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import StoreError
+from pipeline.manifest import NAME
 from pipeline.place import Place, place
-from pipeline.plan import NAME, PlanRow
+from pipeline.plan import PlanRow
 from pipeline.plan_file import Plan
 from pipeline.shards import (
     marker_name,

@@ -78,8 +78,8 @@ def draw_pair(seed: int, index: int, height: int = HEIGHT, width: int = WIDTH) -
 
 def draw_pairs(
     folder: Path, pairs: int, seed: int, *, height: int = HEIGHT, width: int = WIDTH, clean: bool = False
-) -> list[DrawnPair]:
-    """Draw ``pairs`` pairs into ``folder``/vi and /ir, with ``truth.jsonl`` beside them, written last.
+) -> list[tuple[KnownEvent, ...]]:
+    """Draw ``pairs`` pairs into ``folder``/vi and /ir, with ``truth.jsonl`` beside them, written last; the events of each.
 
     Every fifth pair is named ``test-…``, the others ``train-…``. With ``clean`` the undegraded images go to
     ``clean/vi`` and ``clean/ir``. A line of the truth: {"key", "hour", "split", "events": [{modality, type, severity}]}.
@@ -96,15 +96,16 @@ def draw_pairs(
     names = ("vi", "ir", "clean/vi", "clean/ir") if clean else ("vi", "ir")
     for name in names:
         (folder / name).mkdir(parents=True)
-    drawn = []
+    drawn, truth = [], []
     with progress() as bar:
         for index in bar.track(range(pairs), description="drawing"):
             pair = draw_pair(seed, index, height, width)
             pictures = (pair.visible, pair.infrared, pair.clean_visible, pair.clean_infrared)
             for name, picture in zip(names, pictures, strict=False):
                 _save(folder / name / f"{pair.key}.png", picture)
-            drawn.append(pair)
-    write_text(folder / "truth.jsonl", "".join(_truth_line(pair) for pair in drawn))
+            drawn.append(pair.events)
+            truth.append(_truth_line(pair))
+    write_text(folder / "truth.jsonl", "".join(truth))
     return drawn
 
 
@@ -113,7 +114,7 @@ def read_truth(path: Path) -> dict[str, list[KnownEvent]]:
     truth: dict[str, list[KnownEvent]] = {}
     if not path.is_file():
         raise InputError(f"{path}: no such file; `fusioncli data synth` writes it beside the pictures")
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         try:
             record = json.loads(line)
             truth[record["key"]] = [

@@ -20,6 +20,7 @@ class CaptionRequest:
     pair_id: str
     first: Picture
     second: Picture
+    stem: str = ""  # of the pair's files, where the key is not it
 
 
 class Captioner(Protocol):

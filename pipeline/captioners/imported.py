@@ -11,6 +11,7 @@ from pipeline.captioners.base import CaptionRequest
 from pipeline.digests import folder_digest
 from pipeline.errors import InputError
 from pipeline.events import Caption, failed_caption, parse_caption
+from pipeline.pairs import file_stem, safe_key
 from pipeline.tasks import Task
 
 SUFFIXES = (".json", ".txt", ".md")
@@ -18,7 +19,7 @@ SUFFIXES = (".json", ".txt", ".md")
 
 @dataclass(frozen=True, kw_only=True)
 class ImportSettings:
-    """Where the captions lie: a folder of ``<key>.txt`` or ``<key>.json`` files."""
+    """Where the captions lie: a folder of ``<stem>.txt`` or ``<stem>.json`` files, or of ``<key>`` ones."""
 
     folder: Path
 
@@ -37,9 +38,10 @@ class ImportedCaptioner:
         self.files: dict[str, Path] = {}
         for path in sorted(settings.folder.iterdir()):
             if path.suffix.lower() in SUFFIXES and path.is_file():
-                if path.stem in self.files:
-                    raise InputError(f"{path} and {self.files[path.stem]}: two captions for one pair; keep one")
-                self.files[path.stem] = path
+                stem = file_stem(path)
+                if stem in self.files:
+                    raise InputError(f"{path} and {self.files[stem]}: two captions for one pair; keep one")
+                self.files[stem] = path
         if not self.files:
             raise InputError(f"--from {settings.folder}: no {', '.join(SUFFIXES)} file in it")
 
@@ -49,15 +51,17 @@ class ImportedCaptioner:
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
         """One caption a request; a pair without a file is a failure of kind ``missing``."""
-        return [self._one(request.key) for request in requests]
+        return [self._one(request) for request in requests]
 
     def close(self) -> None:
         """Nothing to let go."""
 
-    def _one(self, key: str) -> Caption:
-        path = self.files.get(key)
+    def _one(self, request: CaptionRequest) -> Caption:
+        path = self.files.get(request.key)
+        if path is None and safe_key(request.stem) == request.key:  # else the stem is that of two pairs
+            path = self.files.get(request.stem)
         if path is None:
-            return failed_caption("missing", f"no caption file for {key}")
+            return failed_caption("missing", f"no caption file for {request.key}")
         try:
             return parse_caption(path.read_text(encoding="utf-8-sig"), self.task)
         except UnicodeDecodeError as error:

@@ -15,11 +15,13 @@ from pipeline.captioners.base import CaptionRequest
 from pipeline.captioners.conversation import Message, conversation, data_url
 from pipeline.errors import FusionError, InputError, MissingPackage
 from pipeline.events import Caption, failed_caption, parse_caption
+from pipeline.settings import at_least_one
 from pipeline.tasks import Task
 
 if TYPE_CHECKING:
     import httpx
 
+FOR_NOBODY = frozenset({401, 403, 404})  # a wrong key, model or address: no other pair will fare better
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -48,6 +50,9 @@ class ServerSettings:
     max_pixels: int | None = None
     max_tokens: int = 512
 
+    def __post_init__(self) -> None:
+        at_least_one(self, "concurrency", "attempts", "breaker", "max_tokens")
+
 
 @dataclass(kw_only=True)
 class Endpoint:
@@ -62,9 +67,9 @@ class Endpoint:
         with self.lock:
             self.failures = 0
 
-    def failed(self, reason: str) -> None:
+    def failed(self, reason: str, failures: int = 1) -> None:
         with self.lock:
-            self.failures += 1
+            self.failures += failures
             self.last_error = reason
 
 
@@ -132,6 +137,10 @@ class ServerCaptioner:
             if response.status_code in RETRIED:
                 reason = f"HTTP {response.status_code}"
                 endpoint.failed(reason)
+                continue
+            if response.status_code in FOR_NOBODY:
+                reason = f"HTTP {response.status_code}: {response.text[:500]}"
+                endpoint.failed(reason, self.settings.breaker)
                 continue
             endpoint.succeeded()
             return self._read(response)

@@ -81,7 +81,7 @@ def caption(
         max_failed=max_failed,
         plan_only=plan_only,
     )
-    show_summary(caption_pairs(options, source), json)
+    caption_pairs(options, source, tell=lambda summary: show_summary(summary, json))
 
 
 def array_rank() -> int:

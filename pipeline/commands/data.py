@@ -102,7 +102,7 @@ def synth(
     from pipeline.synth import draw_pairs
 
     drawn = draw_pairs(folder, pairs, seed, height=height, width=width, clean=clean)
-    counts = Counter((event.modality, event.type, event.severity) for pair in drawn for event in pair.events)
+    counts = Counter((event.modality, event.type, event.severity) for events in drawn for event in events)
     rows = [(*event, times) for event, times in sorted(counts.items())]
     if json != "-":
         show_table(f"{len(drawn)} pairs in {folder}", ("modality", "degradation", "severity", "images"), rows)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline.embedders.base import FittedText
 from pipeline.events import Caption, caption_text
+from pipeline.settings import at_least_one
 
 WIDTH = 512
 VERSION = 1  # raised whenever the same text would give another vector
@@ -32,6 +33,9 @@ class HashingSettings:
     """Width of the vectors."""
 
     width: int = WIDTH
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "width")
 
 
 class HashingEmbedder:

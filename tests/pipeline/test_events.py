@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.events import Event, caption_text, parse_caption
+from pipeline.events import Event, caption_text, failed_caption, parse_caption
 from pipeline.tasks import load_task
 
 IVF = load_task("ivf")
@@ -130,3 +130,18 @@ def test_prose_puts_the_worst_first() -> None:
         "A street at night with two people. Severe low light in the visible image: the road is black. "
         "Slight motion blur in the visible image: the car is smeared. Clean in the infrared image."
     )
+
+
+def test_half_a_character_is_kept_as_a_question_mark() -> None:
+    """An answer that was cut inside an escape: legal JSON, and no text that a file can hold."""
+    text = (
+        '{"scene": "dusk \\ud83d", "visible": [{"type": "gl\\udc00w", "description": "bulb \\ud83d"}], "infrared": []}'
+    )
+    caption = parse_caption(text + "\ud83d", IVF)
+    assert (caption.scene, caption.events[0].description) == ("dusk ?", "bulb ?")
+    for said in (caption.raw, caption.scene, caption.events[0].type, failed_caption("x", "\ud83d", "\ud83d").raw):
+        said.encode()
+
+
+def test_a_number_of_thousands_of_digits_is_no_crash() -> None:
+    assert parse_caption(f'{{"a": {"9" * 6000}}} {json.dumps(ANSWER)}', IVF).events == EVENTS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,12 @@ def test_a_transparent_grey_level_is_alpha(tmp_path: Path) -> None:
     found = read_image(tmp_path / "a.png")
     assert found.alpha is not None
     assert found.pixels.shape == (8, 8) and list(found.alpha.ravel()[4:7]) == [255, 0, 255]
+
+
+def test_an_orientation_beside_a_tag_of_a_wrong_type_is_followed() -> None:
+    """Cameras write such tags; writing them anew, as Pillow does to turn an image, ends in an error of its own."""
+    entry = struct.pack("<HHI", 0x0112, 3, 1) + struct.pack("<HH", 6, 0)
+    odd = struct.pack("<HHI", 0x010F, 5, 1) + struct.pack("<I", 26)  # the maker's name as a fraction
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + odd + entry + bytes(60)
+    content = encoded(noise(20, 33, "RGB"), "JPEG", exif=exif)
+    assert read_image(content).size == (33, 20)

@@ -128,3 +128,27 @@ def test_members_are_where_the_data_is(data_root: Path) -> None:
         found = load_manifest(name)
         stems = {path.stem for path in (data_root / found.folder / "vi").iterdir()}
         assert stems == set().union(*(split.members or set() for split in found.splits.values()))
+
+
+def test_a_path_to_a_manifest_works_where_a_name_does(tmp_path: Path) -> None:
+    """Its data set is called as the file is; the split files it names lie beside it."""
+    members = {"train": ["a", "b"], "test": ["c"]}
+    (tmp_path / "parts.yaml").write_text(yaml.safe_dump({**members, "sha256": members_digest(members)}))
+    text = GOOD.replace("infrared: ir}}}", "infrared: ir}, file: parts.yaml}}")
+    (tmp_path / "my-set.yaml").write_text(text)
+    found = load_manifest(str(tmp_path / "my-set.yaml"))
+    assert found.name == "my-set" and found.splits["train"].members == {"a", "b"}
+    for content in ("- 1\n", "train: 3\n", "train: [a]\n"):
+        (tmp_path / "parts.yaml").write_text(content)
+        with pytest.raises(ManifestError, match="a split file lists the stems"):
+            load_manifest(str(tmp_path / "my-set.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("nowhere.yaml", "cannot be read"), ("my set.yaml", "letters, digits"), ("msrs.yaml", "known already")],
+)
+def test_a_manifest_of_ones_own_that_cannot_be(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "msrs.yaml").write_text(GOOD)
+    with pytest.raises(ManifestError, match=said):
+        load_manifest(str(tmp_path / name))

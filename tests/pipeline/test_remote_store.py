@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from command_line import Run
 from object_store import served_bucket
 from pipeline.captioning import CaptionOptions, caption_pairs
 from pipeline.claims import Claims
-from pipeline.errors import FingerprintMismatch, MissingPackage, StoreError
+from pipeline.errors import FingerprintMismatch, InputError, MissingPackage, StoreError
 from pipeline.place import place
 from pipeline.sources import find_source
 from pipeline.store import Store
@@ -77,3 +78,25 @@ def test_a_missing_store_or_protocol_is_one_sentence(bucket: str) -> None:
         Store.open(bucket)
     with pytest.raises(MissingPackage, match="pip install adlfs"):
         Store.open("abfs://container/store")
+
+
+def test_no_package_is_named_that_nobody_vouches_for() -> None:
+    """A scheme is not the name of a package, and what is called so could be anybody's."""
+    for url in ("sftp://host/x", "oss://bucket/x"):
+        with pytest.raises((MissingPackage, InputError)) as caught:
+            place(url)
+        assert "pip install oss:" not in str(caught.value) and not str(caught.value).endswith("pip install sftp")
+    with pytest.raises(InputError, match="not a place this program can reach"):
+        place("github://a/b")
+
+
+def test_a_bucket_without_credentials_is_one_sentence(fusioncli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("s3fs")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    done = fusioncli("store", "show", "s3://some-bucket/x")
+    assert done.returncode == 1
+    assert done.stderr == "fusioncli: the object store: Unable to locate credentials\n"

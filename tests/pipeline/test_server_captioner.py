@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.captioners.base import CaptionRequest
 from pipeline.captioners.server import EndpointsGone, ServerCaptioner, ServerSettings
+from pipeline.errors import InputError
 from pipeline.images import Picture
 from pipeline.tasks import load_task
 
@@ -149,3 +150,19 @@ def test_a_dead_endpoint_is_left_for_a_living_one(serve: Callable[[Reply], Serve
 def test_when_all_endpoints_are_gone_the_run_stops_and_says_so() -> None:
     with pytest.raises(EndpointsGone, match="finished shards are kept"):
         captioner("http://127.0.0.1:9/v1", breaker=3, attempts=10).caption(requests(4))
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_wrong_key_or_model_stops_the_run_instead_of_failing_every_pair(
+    serve: Callable[[Reply], Server], status: int
+) -> None:
+    server = serve(lambda number, body: (status, "the model `goood` does not exist"))
+    with pytest.raises(EndpointsGone, match=f"HTTP {status}: the model `goood` does not exist"):
+        captioner(server.url, concurrency=1).caption(requests(20))
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize("name", ["concurrency", "attempts", "breaker", "max_tokens"])
+def test_a_setting_below_one_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name}=0: at least 1"):
+        captioner("http://localhost:1/v1", **{name: 0})
