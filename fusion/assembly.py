@@ -20,7 +20,7 @@ from fusion.reader import Pairs
 from fusion.recipe import DISTILLATION_TERMS, PRIOR_TERM, Recipe
 from fusion.run import Origin
 from fusion.weights import Weights, load_weights
-from pipeline.errors import InputError, MissingPackage, TrainingError, closest
+from pipeline.errors import InputError, ManifestError, MissingPackage, TrainingError, closest
 
 
 def make_accelerator(recipe: Recipe, out: Path) -> Any:
@@ -108,7 +108,10 @@ def build_objective(recipe: Recipe, given: Given, pairs: Pairs) -> Objective:
         begin(network)
     factors = recipe.factors()
     if not given.teachers:
-        return Objective(network, {name: value for name, value in factors.items() if name not in DISTILLATION_TERMS})
+        alone = {name: value for name, value in factors.items() if name not in DISTILLATION_TERMS}
+        if not alone:
+            raise ManifestError(f"recipe {recipe.name}: all terms of its loss come from a teacher, and there is none")
+        return Objective(network, alone)
     for teacher in given.teachers:
         check_text_width(teacher.network, pairs.text_width, pairs.shelf.name, teacher.name)
     teachers = [teacher.network for teacher in given.teachers]

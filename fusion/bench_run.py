@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fusion.bench_extras import ceilings, check_ceiling, published, section
-from fusion.benchmark import BenchSet, channels, fuse_once, machine, methods_for, pairs_to_score, run_bench
+from fusion.benchmark import BenchSet, channels, machine, methods_for, pairs_to_score, run_bench
 from fusion.devices import device_named
 from fusion.downstream import detection_task, detections, segmentation_task, segmentations
+from fusion.image_memory import fuse_once
 from fusion.methods import Pixels, eight_bit, grey_bytes
 from fusion.report.gallery import Shot, choose
 from fusion.report.page import write_page

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from PIL import Image
 
+from fusion.cost_memory import measure_costs
 from fusion.fused_folder import FolderMethod, is_folder_of_images
+from fusion.image_memory import fuse_once
 from fusion.methods import (
     Method,
     NetworkMethod,
@@ -29,10 +29,8 @@ from fusion.score import Scores, convention_named, known_names, one_thread
 from fusion.score_memory import ScoreMemory
 from fusion.scoring import MOST_WORKERS
 from fusion.targets import TARGET_NAMES, boxes_of
-from pipeline.atomic import atomic_path, write_text
 from pipeline.console import note, progress
 from pipeline.errors import InputError
-from pipeline.images import Picture, read_image
 from pipeline.manifest import Manifest
 from pipeline.pairs import Pair, evenly_spaced, find_pairs, read_pair
 
@@ -134,7 +132,7 @@ def run_bench(
     metrics = (*computed, *(TARGET_NAMES if bench.boxes else ()))
     cards = {method.card.name: method.card for method in bench.methods}
     if with_cost:
-        costs = measure_costs(bench.methods, cache_file=out / "costs.json")
+        costs = measure_costs(bench.methods, cache_file=out / "costs.json", device=device)
         cards = {name: replace(card, cost=costs.get(name)) for name, card in cards.items()}
     announce_slow(bench, {name: card.cost for name, card in cards.items()})
     values: dict[str, dict[str, list[float | None]]] = {name: {metric: [] for metric in metrics} for name in cards}
@@ -200,64 +198,6 @@ def directions(metrics: Sequence[str]) -> dict[str, str | None]:
     from fusion.metrics import METRICS
 
     return {name: METRICS[name].better if name in METRICS else "higher" for name in metrics}
-
-
-def fuse_once(method: Method, pair: Pair, visible: Picture, infrared: Picture, folder: Path) -> Pixels | None:
-    """Fuse, or read what the same weights made before. Only networks keep their images: the others are quick."""
-    if not isinstance(method, NetworkMethod):
-        return method.fuse(pair, visible, infrared)
-    place = folder / method.card.name
-    label = method.identity
-    mark = place / "made-by.json"
-    if not mark.is_file() or mark.read_text(encoding="utf-8") != label:
-        place.mkdir(parents=True, exist_ok=True)
-        old = list(place.glob("*.png"))
-        if old and not mark.is_file():
-            raise InputError(f"{place}: holds images that a benchmark has not made; move them, or give another --out")
-        for path in old:
-            path.unlink()
-        write_text(mark, label)
-    path = place / f"{pair.key}.png"
-    if path.is_file():
-        picture = read_image(path)
-        if picture.size == visible.size:
-            return eight_bit(picture)
-    fused = method.fuse(pair, visible, infrared)
-    if fused is not None:
-        with atomic_path(path) as temporary:
-            Image.fromarray(fused).save(temporary, compress_level=1)
-    return fused
-
-
-def measure_costs(methods: Sequence[Method], cache_file: Path) -> dict[str, Cost | None]:
-    """Parameters, FLOPs, latency and memory of each method, measured once per weights and machine."""
-    known = _known_costs(cache_file)
-    found: dict[str, Cost | None] = {}
-    with progress("doing") as bar:
-        task = bar.add_task("cost", total=len(methods), doing="")
-        for method in methods:
-            card = method.card
-            bar.update(task, doing=card.name)
-            key = f"{card.digest or card.name} {platform.node()} {torch.get_num_threads()} {torch.__version__}"
-            cost = known.get(key) or method.cost()
-            if cost is not None:
-                known[key] = cost
-            found[card.name] = cost
-            bar.advance(task)
-    cache_file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(cache_file, json.dumps({key: asdict(cost) for key, cost in known.items()}, indent=2) + "\n")
-    return found
-
-
-def _known_costs(cache_file: Path) -> dict[str, Cost]:
-    """What was measured before. A damaged file, or an entry of another version, is measured again."""
-    try:
-        raw = json.loads(cache_file.read_text(encoding="utf-8")) if cache_file.is_file() else {}
-        entries = {key: entry for key, entry in raw.items() if entry.keys() == {one.name for one in fields(Cost)}}
-        return {key: Cost(**{**entry, "size": tuple(entry["size"])}) for key, entry in entries.items()}
-    except (ValueError, AttributeError, TypeError):
-        note(f"{cache_file}: damaged; costs are measured again")
-        return {}
 
 
 def announce_slow(bench: BenchSet, costs: dict[str, Cost | None]) -> None:

@@ -10,10 +10,18 @@ from torch import Tensor
 from pipeline.errors import InputError
 
 
+def label_lines(path: Path) -> list[str]:
+    """The lines of a label file. Raises InputError for one that is not text."""
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a label file in UTF-8 ({error})") from error
+
+
 def read_boxes(path: Path, height: int, width: int) -> Tensor:
     """(K, 4) x0, y0, x1, y1 in pixels; K is 0 for an empty file. Raises InputError naming the line."""
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(label_lines(path), start=1):
         if not line.strip():
             continue
         try:

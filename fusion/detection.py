@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fusion.boxes import label_lines
 from fusion.methods import Pixels
 from pipeline.errors import InputError, MissingPackage, closest
 from pipeline.pairs import shown
@@ -50,7 +51,7 @@ def read_boxes(path: Path, size: tuple[int, int], classes: int, *, with_confiden
     Raises InputError naming the line: not numbers, an unknown class, a value out of 0..1, a missing confidence.
     """
     boxes = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(label_lines(path), start=1):
         if not line.strip():
             continue
         words = line.split()

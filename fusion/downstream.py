@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fusion.benchmark import BenchSet, channels, fuse_once
+from fusion.benchmark import BenchSet, channels
 from fusion.detection import MSRS_CLASSES, Box, Detector, average_precision, load_detector, read_folder
+from fusion.image_memory import fuse_once
 from fusion.methods import Method, Pixels
 from fusion.results import ExtraTable
 from fusion.segmentation import Segmenter, load_segmenter, mean_iou

@@ -23,7 +23,7 @@ from fusion.checkpoints import Checkpoint, fill, optimizer_tensors, restore_opti
 from fusion.faults import Seen, advice, check_losses
 from fusion.objective import gradient_shares
 from fusion.progress import Live
-from fusion.reader import Cache, IndexedReader, open_pairs
+from fusion.reader import Cache, IndexedReader, open_pairs, without
 from fusion.recipe import Recipe
 from fusion.run import ORIGIN, Log, Origin, write_model, write_origin
 from fusion.step import all_keys, first_pair, learning_rate, take_step
@@ -66,7 +66,8 @@ class Loop:
 
         cache = Cache(recipe.cache_mb * 2**20)
         opened = [open_pairs(store, recipe, cache, number) for number, store in enumerate(stores)]
-        self.training, self.held = [pair[0] for pair in opened], [pair[1] for pair in opened]
+        self.held = [held for _, held in opened]
+        self.training = without([training for training, _ in opened], self.held)
         check_widths(self.training)
         self.objective = build_objective(recipe, given, self.training[0])
         self.network = self.objective.network
@@ -79,7 +80,7 @@ class Loop:
         self.first = checkpoint.step if checkpoint else 0
         self.best: dict[str, Any] | None = state["best"]
         self.running: float | None = state["running"]  # mean of the loss, which an exploding one is measured against
-        self.metrics: dict[str, float] = dict(self.best["metrics"]) if self.best else {}
+        self.metrics: dict[str, float] = dict(state.get("metrics") or (self.best["metrics"] if self.best else {}))
         self.recent: list[Seen] = []
         if self.main:
             if not (out / ORIGIN).exists():  # a resumed run keeps what it was started with
@@ -110,6 +111,8 @@ class Loop:
         """Go to the last step, or stop cleanly after so many minutes (0: never)."""
         recipe = self.recipe
         began, step = time.monotonic(), self.first
+        if self.first and self.main:  # the end may have come between a checkpoint and its model
+            self._write_model(self.out, self.first)
         with ExitStack() as stack:
             self.live = stack.enter_context(Live(recipe, self.first, enabled=self.main))
             if recipe.trackers:
@@ -206,6 +209,7 @@ class Loop:
             scaler = self.accelerator.scaler
             state = {
                 "best": self.best,
+                "metrics": self.metrics,
                 "running": self.running,
                 "scaler": None if scaler is None else scaler.state_dict(),
             }

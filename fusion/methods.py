@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -145,7 +146,8 @@ class NetworkMethod:
     @property
     def identity(self) -> str:
         card = self.card
-        return json.dumps({"sha256": card.digest, "text": card.text, "source": card.source}, indent=2) + "\n"
+        made_by = {"sha256": card.digest, "text": card.text, "source": card.source, "code": _code_of(self.network)}
+        return json.dumps(made_by, indent=2) + "\n"
 
     def fuse(self, pair: Pair, visible: Picture, infrared: Picture) -> Pixels | None:
         from fusion.tiling import run
@@ -221,6 +223,14 @@ def file_digest(path: Path) -> str:
 
 
 @cache
+def _code_of(network: torch.nn.Module) -> str:
+    """Digest of the source of a network's layers and of what cuts and blends its tiles: another version fuses again."""
+    names = {type(module).__module__ for module in network.modules()}
+    files = {getattr(sys.modules[name], "__file__", None) for name in names if name.split(".")[0] == "fusion"}
+    files |= {str(Path(__file__).parent / name) for name in ("tiling.py", "bands.py", "colour.py")}
+    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in sorted(filter(None, files)))).hexdigest()
+
+
 def baselines_digest() -> str:
     """Digest of the source that the baselines are made of: another version of it fuses again."""
     sources = (Path(__file__).parent / name for name in ("baselines.py", "pyramids.py"))

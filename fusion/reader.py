@@ -17,7 +17,7 @@ from fusion.drawn import Drawer
 from fusion.losses import TERMS
 from fusion.order import Order, digest_number
 from fusion.recipe import Recipe
-from pipeline.errors import StoreError
+from pipeline.errors import InputError, StoreError
 from pipeline.events import Event
 from pipeline.guard import content_hash, refuse_test_content
 from pipeline.images import Picture, read_image
@@ -178,6 +178,21 @@ def open_pairs(shelf: Shelf, recipe: Recipe, cache: Cache | None = None, number:
     check_content(pairs, recipe.reader)
     held = held_out(pairs.pair_ids, recipe.validation_share, recipe.validation_pairs)
     return pairs.subset([i for i in range(len(pairs)) if i not in held]), pairs.subset(sorted(held))
+
+
+def without(training: Sequence[Pairs], held: Sequence[Pairs]) -> list[Pairs]:
+    """The training pairs of stores that are mixed: none that another store holds out, where both have it.
+
+    Raises InputError for a store that has no other pairs.
+    """
+    aside = {pair_id for pairs in held for pair_id in pairs.pair_ids}
+    kept = [pairs.subset([i for i, pair_id in enumerate(pairs.pair_ids) if pair_id not in aside]) for pairs in training]
+    for pairs, before in zip(kept, training, strict=True):
+        if len(before) and not len(pairs):
+            raise InputError(
+                f"{pairs.shelf.name}: another store holds out all of its pairs for validation; leave it out"
+            )
+    return kept
 
 
 def check_content(pairs: Pairs, reader: str) -> None:

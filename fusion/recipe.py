@@ -20,6 +20,20 @@ from pipeline.errors import ManifestError, closest
 from pipeline.yaml_text import read_yaml
 
 DARKENING = (("darken_visible", 0, 1), ("darken_infrared", 0, 1))
+AT_LEAST = {
+    0: ("workers", "cache_mb", "warmup", "weight_decay", "clip", "final_lr", "validation_share", "validation_pairs"),
+    1: (
+        "steps",
+        "batch_size",
+        "accumulation",
+        "validate_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "log_every",
+        "shares_every",
+    ),
+    16: ("validation_crop",),
+}
 STAGES = ("teacher", "student")
 DISTILLATION_TERMS = ("features", "output")
 PRIOR_TERM = "prior"
@@ -88,16 +102,23 @@ class Recipe:
 
     def __post_init__(self) -> None:
         where = f"recipe {self.name}, stage {self.stage}"
-        for key in ("steps", "batch_size", "accumulation", "validate_every", "checkpoint_every", "log_every"):
-            if getattr(self, key) < 1:
-                raise ManifestError(f"{where}: {key} is {getattr(self, key)}, expected at least 1")
+        for least, keys in AT_LEAST.items():
+            for key in keys:
+                if not getattr(self, key) >= least:
+                    raise ManifestError(f"{where}: {key} is {getattr(self, key)}, expected at least {least}")
         if self.crop < 48 or self.crop % 8:
             raise ManifestError(f"{where}: crop is {self.crop}, expected a multiple of 8 and at least 48 pixels")
         if self.batch_size % self.accumulation:
             raise ManifestError(
                 f"{where}: batch_size {self.batch_size} cannot be cut into accumulation {self.accumulation} equal parts"
             )
-        for key, low, high in (("ema", 0, 0.99999), ("degrade", 0, 1), ("zoom", 0, 3), *DARKENING):
+        for key, low, high in (
+            ("ema", 0, 0.99999),
+            ("seed", 0, 2**63 - 1),
+            ("degrade", 0, 1),
+            ("zoom", 0, 3),
+            *DARKENING,
+        ):
             if not low <= getattr(self, key) <= high:
                 raise ManifestError(f"{where}: {key} is {getattr(self, key)}, expected {low} to {high}")
         if not 0 < self.lr < 1:

@@ -66,16 +66,17 @@ class StreamReader:
             yield next(sources[choose.choices(range(len(sources)), shares)[0] if len(sources) > 1 else 0])
 
     def _samples(self, number: int, first: int) -> Iterator[Batch]:
-        """The training pairs of one store, again and again; ``first`` seeds the order anew after a resume."""
+        """The training pairs of one store, again and again; ``first`` seeds order and crops anew after a resume."""
         pairs, places = self.stores[number], self.places[number]
         visit = 0
         while True:
+            fresh = visit if not first else digest_number("visit", first, visit)  # crops that were not seen before
             for sample in self._pass(pairs, visit, first):
                 index = places.get(sample["__key__"])
                 if index is None:  # a pair of another split, held out, or without a caption
                     continue
                 pictures = pairs.decode(pairs.rows[index], *members(sample, pairs))
-                yield pairs.sample(index, visit, self.recipe, pictures)
+                yield pairs.sample(index, fresh, self.recipe, pictures)
             visit += 1
 
     def _pass(self, pairs: Pairs, visit: int, first: int) -> Iterator[Mapping[str, Any]]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from time import sleep
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from PIL import Image
 
 from bench_pairs import SIZE, drawn_root, options
 from fusion.bench_run import run_all
+from fusion.cost_memory import measure_costs
+from fusion.results import Cost
 from fusion.score import score_fused
 from pipeline.errors import InputError
 
@@ -141,3 +144,43 @@ def test_damaged_costs_are_measured_again(root: Path, content: bytes) -> None:
     (chosen.out / "costs.json").write_bytes(content)
     assert run_all(chosen).datasets[0].methods["nano"].cost.parameters > 1000
     assert "nano" not in json.loads((chosen.out / "costs.json").read_text())
+
+
+def test_other_pixels_or_another_network_are_fused_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same names and sizes in the same place: a data set that was mended, and a changed layer."""
+    chosen = options(root, methods={"nano": "nano"}, limit=1)
+
+    def fused(out: Path = chosen.out) -> np.ndarray:
+        run_all(replace(chosen, out=out))
+        with Image.open(out / "fused" / "synthetic" / "nano" / "test-0.png") as image:
+            return np.asarray(image)
+
+    before = fused()
+    for folder in ("vi", "ir"):
+        path = root / "synthetic" / folder / "test-0.png"
+        Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    after = fused()
+    assert (after == fused(root.parent / "fresh")).all() and (after != before).any()
+    place = chosen.out / "fused" / "synthetic" / "nano" / "test-0.png"
+    stamp = place.stat().st_mtime_ns
+    fused()
+    assert place.stat().st_mtime_ns == stamp
+    monkeypatch.setattr("fusion.methods._code_of", lambda network: "another version")
+    fused()
+    assert place.stat().st_mtime_ns > stamp
+
+
+def test_costs_are_those_of_the_device(tmp_path: Path) -> None:
+    class Stub:
+        card = SimpleNamespace(name="stub", digest="d")
+
+        def __init__(self, milliseconds: float) -> None:
+            self.milliseconds = milliseconds
+
+        def cost(self) -> Cost:
+            values = {"parameters": 1, "gflops": None, "latency_p95_ms": 1.0, "warmup": 0, "runs": 1, "threads": 1}
+            return Cost(**values, latency_ms=self.milliseconds, device="", peak_mib=None)
+
+    for device, milliseconds in (("cpu", 50.0), ("cuda", 1.0), ("cpu", 70.0)):
+        found = measure_costs([Stub(milliseconds)], tmp_path / "costs.json", device)["stub"]
+        assert found is not None and found.latency_ms == {"cpu": 50.0, "cuda": 1.0}[device]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusion.boxes import read_boxes as target_boxes
 from fusion.detection import Box, average_precision, load_detector, read_boxes, read_folder
 from fusion.segmentation import load_segmenter, mean_iou
 from pipeline.errors import InputError
@@ -77,6 +78,17 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, expected: str) -> None:
     with pytest.raises(InputError, match="a.txt:2") as error:
         read_boxes(tmp_path / "a.txt", (100, 200), 3, with_confidence=False)
     assert expected in str(error.value)
+
+
+def test_labels_that_are_no_text_are_named(tmp_path: Path) -> None:
+    """As an editor on Windows may save them."""
+    (tmp_path / "a.txt").write_bytes("0 0.5 0.5 0.1 0.1\n".encode("utf-16"))
+    with pytest.raises(InputError, match=r"a\.txt: not a label file in UTF-8"):
+        read_boxes(tmp_path / "a.txt", (100, 200), 1, with_confidence=False)
+    with pytest.raises(InputError, match=r"a\.txt: not a label file in UTF-8"):
+        target_boxes(tmp_path / "a.txt", 100, 200)
+    (tmp_path / "b.txt").write_bytes(b"\xef\xbb\xbf0 0.5 0.5 0.1 0.1\n")  # a byte order mark alone is fine
+    assert len(read_boxes(tmp_path / "b.txt", (100, 200), 1, with_confidence=False)) == 1
 
 
 def test_an_image_without_a_file_is_no_empty_prediction(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 
 from fusion.batch import Batch
 from fusion.losses import TERMS
-from fusion.reader import Cache, IndexedReader, held_out, open_pairs
+from fusion.reader import Cache, IndexedReader, held_out, open_pairs, without
 from fusion.recipe import Recipe, load_recipe
 from fusion.stream import StreamReader, shards_of
 from object_store import served_bucket
@@ -149,6 +150,33 @@ def test_a_shuffled_stream_gives_every_sample_of_an_epoch_once(store: Path) -> N
     by_key = {key: place for place, key in enumerate(indexed.keys)}
     for place, key in enumerate(streamed.keys):
         assert torch.equal(streamed.visible[place], indexed.visible[by_key[key]])
+
+
+def test_a_resumed_stream_draws_crops_that_were_not_seen(store: Path) -> None:
+    """Three passes over seven pairs, in one go and resumed after each: 21 different crops either way."""
+    training = open_pairs(Store.open(store), recipe("reader=stream"))[0]
+    drawing = recipe("reader=stream", "batch_size=1")
+    passes = len(training)
+    for cuts in ([0, 3 * passes], [0, passes, 2 * passes, 3 * passes]):
+        crops = [
+            batch.visible.numpy().tobytes()
+            for first, last in pairwise(cuts)
+            for batch in flat(list(StreamReader([training], drawing).steps(first, last)))
+        ]
+        assert len(set(crops)) == len(crops) == 3 * passes
+
+
+def test_no_store_trains_on_what_another_holds_out(store: Path) -> None:
+    """A large store and a part of it: each holds out its own, and both leave out both."""
+    training, held = open_pairs(Store.open(store), recipe("validation_share=0.2"))
+    part = training.subset([0, 1, 2])
+    aside = training.subset([1])
+    kept = without([training, part], [held, aside])
+    assert [len(pairs) for pairs in kept] == [len(training) - 1, 2]
+    for pairs in kept:
+        assert not set(pairs.pair_ids) & {*held.pair_ids, *aside.pair_ids}
+    with pytest.raises(InputError, match="holds out all of its pairs"):
+        without([training, aside], [aside])
 
 
 def test_uneven_shards_never_end_a_process_early(store: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from fusion.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, steps_saved
+from fusion.loop import Loop
 from fusion.recipe import load_recipe
 from fusion.run import read_log
 from fusion.training import resume_run, start_run
@@ -141,3 +142,24 @@ def test_what_is_not_a_run_is_named(tmp_path: Path) -> None:
     (tmp_path / "training.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(TrainingError, match="run format 99"):
         resume_run(tmp_path)
+
+
+@pytest.mark.parametrize("every", [1, 9])
+def test_an_end_between_the_last_checkpoint_and_its_model_is_mended_by_resuming(
+    store: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int
+) -> None:
+    write = Loop._write_model
+
+    def cut_off(self: Loop, folder: Path, step: int) -> None:
+        if folder == tmp_path / "cut" and step == 2:
+            raise KeyboardInterrupt
+        write(self, folder, step)
+
+    recipe = load_recipe("tiny", "teacher", [*SMALL, f"checkpoint_every={every}"])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Loop, "_write_model", cut_off)
+        start_run(recipe, [store], tmp_path / "cut")
+    assert resume_run(tmp_path / "cut").finished
+    assert (tmp_path / "cut/model.safetensors").read_bytes() == (teacher / "model.safetensors").read_bytes()
+    told, expected = (json.loads((run / "config.json").read_text()) for run in (tmp_path / "cut", teacher))
+    assert (told["step"], told["metrics"]) == (expected["step"], expected["metrics"]) and told["step"] == 2

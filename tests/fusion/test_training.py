@@ -24,7 +24,7 @@ from fusion.run import Origin, read_log, write_origin
 from fusion.training import resume_run, start_run
 from fusion.validation import validate
 from fusion.weights import load_weights, read_config
-from pipeline.errors import InputError, TrainingError, WeightsError
+from pipeline.errors import InputError, ManifestError, TrainingError, WeightsError
 from pipeline.store import Store
 
 FAST = ["steps=4", "batch_size=2", "crop=48", "validate_every=2", "log_every=1", "shares_every=4", "validation_crop=48"]
@@ -213,3 +213,9 @@ def test_validation_tells_what_the_text_is_worth(store: Path) -> None:
     assert differ and metrics["loss_other_text"] != metrics["loss"]
     student = Objective(NETWORKS["nano"].build(), {"intensity": 1.0})
     assert "loss_other_text" not in validate(student, [held], 48, torch.device("cpu"), 0, None)
+
+
+def test_a_loss_of_a_teacher_alone_needs_one(store: Path, tmp_path: Path) -> None:
+    alone = [f"loss.{name}=0" for name in ("intensity", "consistency", "gradient", "ssim", "colour", "features")]
+    with pytest.raises(ManifestError, match="all terms of its loss come from a teacher, and there is none"):
+        start_run(load_recipe("tiny", "student", [*FAST, *alone, "loss.output=1"]), [store], tmp_path / "run")

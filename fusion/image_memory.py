@@ -1,0 +1,51 @@
+"""Fused images that a benchmark keeps: the same weights and code never fuse the same pixels twice."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from fusion.methods import Method, NetworkMethod, Pixels, eight_bit
+from pipeline.atomic import atomic_path, write_text
+from pipeline.errors import InputError
+from pipeline.images import Picture, read_image
+from pipeline.pairs import Pair
+
+MADE_OF = "Sources"  # the text in a kept PNG: SHA-256 over the pixels of both its sources
+
+
+def fuse_once(method: Method, pair: Pair, visible: Picture, infrared: Picture, folder: Path) -> Pixels | None:
+    """Fuse, or read what the same weights made of the same pixels. Only networks keep images: the others are quick."""
+    if not isinstance(method, NetworkMethod):
+        return method.fuse(pair, visible, infrared)
+    place = folder / method.card.name
+    label = method.identity
+    mark = place / "made-by.json"
+    if not mark.is_file() or mark.read_text(encoding="utf-8") != label:
+        place.mkdir(parents=True, exist_ok=True)
+        old = list(place.glob("*.png"))
+        if old and not mark.is_file():
+            raise InputError(f"{place}: holds images that a benchmark has not made; move them, or give another --out")
+        for path in old:
+            path.unlink()
+        write_text(mark, label)
+    path = place / f"{pair.key}.png"
+    made_of = hashlib.sha256(visible.pixels.tobytes() + infrared.pixels.tobytes()).hexdigest()
+    if path.is_file() and _made_of(path) == made_of:
+        return eight_bit(read_image(path))
+    fused = method.fuse(pair, visible, infrared)
+    if fused is not None:
+        told = PngInfo()
+        told.add_text(MADE_OF, made_of)
+        with atomic_path(path) as temporary:
+            Image.fromarray(fused).save(temporary, compress_level=1, pnginfo=told)
+    return fused
+
+
+def _made_of(path: Path) -> str | None:
+    """The digest of the sources' pixels that a kept image was fused from."""
+    with Image.open(path, formats=("PNG",)) as image:
+        return image.info.get(MADE_OF)
