@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -164,10 +165,10 @@ def _write_onnx(graph: FusionGraph, path: Path) -> None:
 
 
 def _write_openvino(graph: FusionGraph, path: Path) -> None:
-    with atomic_path(path.with_suffix(".onnx")) as temporary:
-        _write_onnx(graph, temporary)
-        to_openvino(temporary, path, halved=graph.half_weights)
-    path.with_suffix(".onnx").unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        onnx = Path(folder) / "model.onnx"
+        _write_onnx(graph, onnx)
+        to_openvino(onnx, path, halved=graph.half_weights)
 
 
 def to_openvino(onnx: Path, path: Path, halved: bool = False) -> None:

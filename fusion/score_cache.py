@@ -22,9 +22,10 @@ def cache_folder() -> Path:
 
 @cache
 def code_digest() -> str:
-    """Digest of the metrics' source: another version of the code computes again."""
+    """Digest of the metrics' source and fitted models: another version computes again."""
     digest = hashlib.sha256()
-    for path in sorted((Path(__file__).parent / "metrics").rglob("*.py")):
+    files = (Path(__file__).parent / "metrics").rglob("*")
+    for path in sorted(path for path in files if path.suffix in (".py", ".json")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -132,7 +132,7 @@ def work(
     try:
         own = [shard for position, shard in enumerate(shards) if position % world == rank]
         others = [shard for position, shard in enumerate(shards) if position % world != rank]
-        order = [*own, *others]
+        order = own if spec.retry_failed else [*own, *others]  # what fails again would be tried by everybody
         for shard, upcoming in zip(order, [*order[1:], None], strict=True):
             if stop is not None and stop():
                 break

@@ -47,6 +47,13 @@ def onnx_export(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return out
 
 
+def test_another_export_in_the_same_folder_leaves_the_first_ones_file(weights: Path, tmp_path: Path) -> None:
+    export_network(weights, "onnx", tmp_path / "out")
+    content = (tmp_path / "out" / "model.onnx").read_bytes()
+    export_network(weights, "openvino", tmp_path / "out")
+    assert (tmp_path / "out" / "model.onnx").read_bytes() == content
+
+
 @pytest.mark.parametrize("to", ["onnx", "openvino", "torchscript"])
 def test_an_export_cut_short_is_one_sentence(weights: Path, tmp_path: Path, to: str) -> None:
     export_network(weights, to, tmp_path / "out")

@@ -24,6 +24,7 @@ from pipeline.events import Caption
 from pipeline.images import Picture, read_image
 from pipeline.job import Job, JobSpec, Progress, Report
 from pipeline.runners import RUNNERS, Run
+from pipeline.runners.local import work
 from stores import caption, contents
 
 
@@ -178,3 +179,16 @@ def test_what_a_worker_raises_is_raised_here_and_the_rest_resumes(tmp_path: Path
     caption(tmp_path / "s", folders, shard_size=2, workers=2)
     caption(tmp_path / "calm", folders, shard_size=2)
     assert contents(tmp_path / "s") == contents(tmp_path / "calm")
+
+
+def test_what_fails_again_is_tried_again_once_and_not_by_every_worker(tmp_path: Path, draw_pairs: Any) -> None:
+    caption(tmp_path / "s", draw_pairs(6), shard_size=2, do_fail=1.0)
+    tried: list[int] = []
+    settings = {"fail": "1.0"}
+    spec = JobSpec(
+        store=str(tmp_path / "s"), prior="text", root=None, task="ivf", captioner="scripted", embedder="hashing",
+        captioner_settings=settings, retry_failed=True,
+    )  # fmt: skip
+    for rank in (0, 1):
+        work(spec, range(3), rank, 2, lambda step: tried.append(step.pairs))
+    assert sum(tried) == 6
