@@ -24,6 +24,7 @@ from PIL import Image
 
 import cli
 from command_line import REPOSITORY, SHIM
+from pipeline.manifest import parse_manifest
 from shell_lines import check_line
 from test_package import every_command
 
@@ -126,6 +127,12 @@ def test_the_site_has_every_page_and_the_guides_that_were_promised() -> None:
     assert listed == {str(path.relative_to(REPOSITORY / "docs")) for path in PAGES}
     assert site["theme"]["font"] is False  # nothing is fetched from elsewhere
     assert "make docs" in (REPOSITORY / ".ci" / "run").read_text()
+
+
+def test_the_description_of_a_data_set_of_ones_own_is_one() -> None:
+    (block,) = (block for block in blocks(REPOSITORY / "docs" / "guides" / "own-data.md") if block.language == "yaml")
+    found = parse_manifest("my-cameras", "\n".join(block.lines))
+    assert set(found.splits) == {"train", "test"} and found.folder == "my-cameras"
 
 
 def test_what_is_not_executed_is_really_written_somewhere() -> None:
