@@ -24,7 +24,7 @@ def fuse_once(method: Method, pair: Pair, visible: Picture, infrared: Picture, f
     place = folder / method.card.name
     label = method.identity
     mark = place / "made-by.json"
-    if not mark.is_file() or mark.read_text(encoding="utf-8") != label:
+    if not mark.is_file() or mark.read_text(encoding="utf-8", errors="replace") != label:
         place.mkdir(parents=True, exist_ok=True)
         old = list(place.glob("*.png"))
         if old and not mark.is_file():
@@ -47,5 +47,9 @@ def fuse_once(method: Method, pair: Pair, visible: Picture, infrared: Picture, f
 
 def _made_of(path: Path) -> str | None:
     """The digest of the sources' pixels that a kept image was fused from."""
-    with Image.open(path, formats=("PNG",)) as image:
-        return image.info.get(MADE_OF)
+    try:
+        with Image.open(path, formats=("PNG",)) as image:
+            image.load()
+            return image.info.get(MADE_OF)
+    except (OSError, SyntaxError, ValueError):  # damaged: fused again
+        return None

@@ -222,15 +222,20 @@ def file_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@cache
 def _code_of(network: torch.nn.Module) -> str:
     """Digest of the source of a network's layers and of what cuts and blends its tiles: another version fuses again."""
-    names = {type(module).__module__ for module in network.modules()}
+    return hashlib.sha256(b"".join(path.read_bytes() for path in code_files(network))).hexdigest()
+
+
+def code_files(network: torch.nn.Module) -> list[Path]:
+    """The source files that decide a network's fused images."""
+    names = {kind.__module__ for module in network.modules() for kind in type(module).__mro__}
     files = {getattr(sys.modules[name], "__file__", None) for name in names if name.split(".")[0] == "fusion"}
-    files |= {str(Path(__file__).parent / name) for name in ("tiling.py", "bands.py", "colour.py")}
-    return hashlib.sha256(b"".join(Path(file).read_bytes() for file in sorted(filter(None, files)))).hexdigest()
+    shared = ("tiling.py", "bands.py", "colour.py", "shared_statistics.py", "window_attention.py", "windows.py")
+    return sorted({Path(file) for file in files if file} | {Path(__file__).parent / name for name in shared})
 
 
+@cache
 def baselines_digest() -> str:
     """Digest of the source that the baselines are made of: another version of it fuses again."""
     sources = (Path(__file__).parent / name for name in ("baselines.py", "pyramids.py"))

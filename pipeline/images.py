@@ -202,7 +202,6 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> Picture:
         try:
             frames = getattr(image, "n_frames", 1)
             if frames == 1:
-                image.load()
                 upright = _upright(image)
         except DAMAGE as error:
             raise ImageError(f"{label}: the image is damaged or cut short ({error})") from error
@@ -251,6 +250,7 @@ def picture_of(image: Image.Image, label: str) -> Picture:
 
 def _upright(image: Image.Image) -> Image.Image:
     """As its EXIF orientation says. The pixels alone: PIL's own way writes all other tags anew, and fails at odd ones."""
+    image.load()  # which sets up a TIFF, and takes the tag away
     turn = SET_UP.get(image.getexif().get(ORIENTATION, 1))
     return image if turn is None else image.transpose(turn)
 

@@ -243,12 +243,14 @@ class RemotePlace:
 
 
 def _is_gone(pid: int) -> bool:
+    if os.name == "nt":  # where the question would be a signal
+        return False
     try:
         os.kill(pid, 0)
-    except PermissionError:
-        return False
     except (ProcessLookupError, OverflowError):
         return True
+    except OSError:
+        return False
     return False
 
 

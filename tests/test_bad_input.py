@@ -234,7 +234,7 @@ def test_an_output_that_is_one_of_the_images(attempt: Attempt, pair: tuple[Path,
     assert own.read_bytes() == content
 
 
-@pytest.mark.parametrize("device", ["foo", "meta", "cuda:99"])
+@pytest.mark.parametrize("device", ["foo", "meta", "hpu", "cuda:99"])
 @pytest.mark.parametrize("command", ["fuse", "score", "bench"])
 def test_a_device_that_is_not_there(
     attempt: Attempt, pair: tuple[Path, Path], tmp_path: Path, device: str, command: str

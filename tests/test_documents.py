@@ -90,7 +90,7 @@ def test_every_piece_of_python_compiles(block: Block) -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_no_command_hides_outside_a_shell_block(path: Path) -> None:
-    assert {block.language for block in blocks(path)} <= {"sh", "python", "text"}
+    assert {block.language for block in blocks(path)} <= {"sh", "python", "text", "yaml"}
     outside = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
     assert not re.search(r"^ {4}(fusioncli|make|pip|docker) ", outside, re.MULTILINE)
 

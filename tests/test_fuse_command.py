@@ -208,11 +208,15 @@ def test_a_pil_image_lying_on_its_side_is_set_up_and_floats_are_refused(weights:
     exif = Image.Exif()
     exif[0x0112] = 6
     with Image.open(picture(tmp_path / "v.png", (20, 30), "RGB", 1)) as upright:
-        upright.rotate(90, expand=True).save(tmp_path / "turned.png", exif=exif)
-        with Image.open(tmp_path / "turned.png") as turned:
-            assert (
-                fuser(turned, Image.new("L", (30, 20))).tobytes() == fuser(upright, Image.new("L", (30, 20))).tobytes()
-            )
+        expected = fuser(upright, Image.new("L", (30, 20))).tobytes()
+        for name in ("turned.png", "turned.tif"):
+            upright.rotate(90, expand=True).save(tmp_path / name, exif=exif)
+            with Image.open(tmp_path / name) as turned:
+                assert fuser(turned, Image.new("L", (30, 20))).tobytes() == expected
+        upright.save(tmp_path / "cut.jpg")
+        (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:-200])
+        with Image.open(tmp_path / "cut.jpg") as cut, pytest.raises(ImageError, match="the visible image: .*cut short"):
+            fuser(cut, Image.new("L", (30, 20)))
         with pytest.raises(ImageError, match="the infrared image: floating-point"):
             fuser(upright, Image.new("F", (30, 20)))
 

@@ -21,7 +21,7 @@ from pipeline.tasks import Task
 if TYPE_CHECKING:
     import httpx
 
-FOR_NOBODY = frozenset({401, 403, 404})  # a wrong key, model or address: no other pair will fare better
+FOR_NOBODY = frozenset({401, 404})  # a wrong key, model or address: no other pair will fare better
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 

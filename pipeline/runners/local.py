@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -127,13 +128,13 @@ def _start() -> Worker:
 def work(
     spec: JobSpec, shards: Sequence[int], rank: int, world: int, report: Report, stop: Callable[[], bool] | None = None
 ) -> None:
-    """One worker: its own stripe of the shards first, then whatever others left."""
+    """One worker: its own stripe of the shards first, then whatever others left, unless failed pairs are retried."""
     job = Job(spec)
     try:
         own = [shard for position, shard in enumerate(shards) if position % world == rank]
         others = [shard for position, shard in enumerate(shards) if position % world != rank]
         order = own if spec.retry_failed else [*own, *others]  # what fails again would be tried by everybody
-        for shard, upcoming in zip(order, [*order[1:], None], strict=True):
+        for shard, upcoming in zip_longest(order, order[1:]):
             if stop is not None and stop():
                 break
             job.finish(shard, report, upcoming)

@@ -15,7 +15,9 @@ from PIL import Image
 
 from bench_pairs import SIZE, drawn_root, options
 from fusion.bench_run import run_all
+from fusion.catalog import NETWORKS
 from fusion.cost_memory import measure_costs
+from fusion.methods import code_files
 from fusion.results import Cost
 from fusion.score import score_fused
 from pipeline.errors import InputError
@@ -165,9 +167,21 @@ def test_other_pixels_or_another_network_are_fused_again(root: Path, monkeypatch
     stamp = place.stat().st_mtime_ns
     fused()
     assert place.stat().st_mtime_ns == stamp
+    place.write_bytes(place.read_bytes()[:-300])  # damaged: no reason to stop
+    assert (fused() == after).all()
+    stamp = place.stat().st_mtime_ns
     monkeypatch.setattr("fusion.methods._code_of", lambda network: "another version")
     fused()
     assert place.stat().st_mtime_ns > stamp
+
+
+@pytest.mark.parametrize(
+    ("network", "files"),
+    [("edge", {"edge.py"}), ("edge-prior", {"global_context.py", "shared_statistics.py"}), ("student", {"bands.py"})],
+)
+def test_what_decides_fused_images_is_known_with_its_base_classes(network: str, files: set[str]) -> None:
+    found = {path.name for path in code_files(NETWORKS[network].build())}
+    assert files | {"tiling.py"} <= found
 
 
 def test_costs_are_those_of_the_device(tmp_path: Path) -> None:

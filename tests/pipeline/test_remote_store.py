@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,23 +82,25 @@ def test_a_missing_store_or_protocol_is_one_sentence(bucket: str) -> None:
         Store.open("abfs://container/store")
 
 
-def test_no_package_is_named_that_nobody_vouches_for() -> None:
+def test_no_package_is_named_that_nobody_vouches_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A scheme is not the name of a package, and what is called so could be anybody's."""
-    for url in ("sftp://host/x", "oss://bucket/x"):
-        with pytest.raises((MissingPackage, InputError)) as caught:
-            place(url)
-        assert "pip install oss:" not in str(caught.value) and not str(caught.value).endswith("pip install sftp")
+    for scheme, package in (("sftp", "paramiko"), ("oss", "ossfs")):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(MissingPackage) as caught:
+            place(f"{scheme}://somewhere/x")
+        assert f"pip install {scheme}" not in str(caught.value)
+    pytest.importorskip("requests")
     with pytest.raises(InputError, match="not a place this program can reach"):
         place("github://a/b")
 
 
 def test_a_bucket_without_credentials_is_one_sentence(fusioncli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("s3fs")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
     done = fusioncli("store", "show", "s3://some-bucket/x")
     assert done.returncode == 1
-    assert done.stderr == "fusioncli: the object store: Unable to locate credentials\n"
+    assert "fusioncli: the object store: Unable to locate credentials" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,131 @@
+"""Captioning what is odd: names, damaged images, captions made elsewhere, wrong settings, too many failures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.captioning import parse_allowance
+from pipeline.errors import FingerprintMismatch, InputError, TooManyFailures
+from pipeline.job import Job, JobSpec
+from pipeline.store import Store
+from pipeline.verify import verify
+from stores import caption
+
+
+@pytest.mark.parametrize(
+    ("allowed", "fine"), [("0%", False), ("1%", False), ("99%", True), ("100", True), ("0", False)]
+)
+def test_max_failed_decides(tmp_path: Path, draw_pairs: Any, allowed: str, fine: bool) -> None:
+    folders = draw_pairs(30)
+    if fine:
+        caption(tmp_path / "s", folders, max_failed=allowed, do_fail=0.3)
+        return
+    with pytest.raises(TooManyFailures, match="--retry-failed") as caught:
+        caption(tmp_path / "s", folders, max_failed=allowed, do_fail=0.3)
+    assert caught.value.exit_code == 3
+    assert verify(Store.open(tmp_path / "s")).problems == []
+
+
+def test_all_may_fail_where_that_is_said(tmp_path: Path, draw_pairs: Any) -> None:
+    assert caption(tmp_path / "s", draw_pairs(3), max_failed="100%", do_fail=1.0).failed == 3
+
+
+def test_an_allowance_is_a_share_or_a_number() -> None:
+    assert (parse_allowance("1%"), parse_allowance("20"), parse_allowance("0%")) == (0.01, 20, 0)
+    for wrong in ("abc", "-1", "101%", "0.5", "nan", "inf", "nan%"):
+        with pytest.raises(InputError, match="--max-failed"):
+            parse_allowance(wrong)
+
+
+def test_captions_made_elsewhere_come_in(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(3)
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "p0000.txt").write_text("**Event Type:** Low Light\n\nDescription: the street is dark")
+    (texts / "p0001.json").write_text('{"visible": [{"type": "clean"}], "infrared": []}')
+    settings = {"captioner": "import", "do_folder": texts}
+    assert caption(tmp_path / "s", folders, **settings).errors == {"missing": 1}
+    rows = Store.open(tmp_path / "s").rows().to_pylist()
+    assert rows[0]["events"][0]["description"] == "the street is dark"
+    assert rows[0]["loss_weights"]["intensity"] == 48
+    assert rows[1]["loss_weights"]["intensity"] == 24
+    (texts / "p0000.txt").write_text("Event Type: Clean")
+    with pytest.raises(FingerprintMismatch, match=r"captioner\.content"):
+        caption(tmp_path / "s", folders, **settings)
+
+
+def test_captions_made_elsewhere_are_found_by_the_stems_of_odd_names(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(3)
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for number, stem in enumerate(("my image 1", "frame.0002", "nächtlich")):
+        for folder in folders:
+            (folder / f"p{number:04d}.png").rename(folder / f"{stem}.png")
+        (texts / f"{stem}.txt").write_text(f"Event Type: Low Light\nDescription: said of {stem}")
+    assert caption(tmp_path / "s", folders, captioner="import", do_folder=texts).failed == 0
+    store = Store.open(tmp_path / "s")
+    for row, said in zip(store.plan(), store.rows().to_pylist(), strict=True):
+        assert said["events"][0]["description"] == f"said of {Path(row.first).stem}"
+
+
+def test_a_pair_with_a_damaged_image_is_a_failed_row(tmp_path: Path, draw_pairs: Any) -> None:
+    """A TIFF that announces another page and has none: Pillow finds that out late, in a way of its own."""
+    folders = draw_pairs(3)
+    (folders[0] / "p0001.png").unlink()
+    path = folders[0] / "p0001.tif"
+    Image.fromarray(np.zeros((24, 32, 3), dtype=np.uint8)).save(path)
+    content = bytearray(path.read_bytes())
+    following = 8 + 2 + 12 * int.from_bytes(content[8:10], "little")  # where the next page's directory is announced
+    content[following : following + 4] = len(content).to_bytes(4, "little")
+    path.write_bytes(content + bytes(6))
+    summary = caption(tmp_path / "s", folders)
+    assert (summary.pairs, summary.errors) == (3, {"image": 1})
+    assert "p0001.tif: the image is damaged" in str(summary.first_error)
+
+
+def test_the_counts_are_told_when_too_many_failed(tmp_path: Path, draw_pairs: Any, fusioncli: Any) -> None:
+    folders = draw_pairs(4)
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "p0000.txt").write_text("Event Type: Clean")
+    words = ("--captioner", "import", "--from", "texts", "--embedder", "hashing", "--store", "s", "--workers", 1)
+    done = fusioncli("caption", "--pairs", *folders, *words, "--json", "counts.json")
+    assert done.returncode == 3
+    assert json.loads((tmp_path / "counts.json").read_text())["errors"] == {"missing": 3}
+
+
+def test_a_prior_begun_wrongly_says_how_to_begin_anew(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(2)
+    with pytest.raises(InputError, match="width=0: at least 1"):
+        caption(tmp_path / "s", folders, embedder_settings={"width": "0"})
+    (tmp_path / "s/priors/text").mkdir(parents=True)
+    for width, again in (("64", "32"), ("32", "64")):
+        Job(JobSpec(**spec_of(tmp_path / "s", width))).close()
+        with pytest.raises(FingerprintMismatch, match="nothing being captioned yet, remove .*/priors/text"):
+            Job(JobSpec(**spec_of(tmp_path / "s", again)))
+        shutil.rmtree(tmp_path / "s/priors/text")
+    caption(tmp_path / "s", folders)
+    with pytest.raises(FingerprintMismatch, match="--prior NAME$"):
+        caption(tmp_path / "s", folders, embedder_settings={"width": "64"})
+
+
+def spec_of(store: Path, width: str) -> dict[str, Any]:
+    settings = {"store": str(store), "prior": "text", "root": None, "task": "ivf"}
+    return settings | {"captioner": "scripted", "embedder": "hashing", "embedder_settings": {"width": width}}
+
+
+def test_folders_named_by_way_of_the_parent_are_found(
+    tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, second = draw_pairs(2)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    second.rename(tmp_path / "work" / "ir")
+    caption(tmp_path / "s", (Path("../data/vi"), Path("ir")))
+    assert [row.first for row in Store.open(tmp_path / "s").plan()] == ["data/vi/p0000.png", "data/vi/p0001.png"]
