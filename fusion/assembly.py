@@ -97,8 +97,6 @@ def build_objective(recipe: Recipe, given: Given, pairs: Pairs) -> Objective:
     config = network_entry(recipe.network).config
     reads = recipe.text and config.text_width is not None
     config = replace(config, text_width=pairs.text_width if reads else None)
-    if PRIOR_TERM in recipe.factors() and isinstance(config, EdgeConfig) and config.context_width:
-        config = replace(config, context_width=pairs.text_width)
     if isinstance(config, NetworkConfig):
         config = replace(config, fusion=recipe.fusion or config.fusion)
     network = build_network(config)
@@ -107,15 +105,22 @@ def build_objective(recipe: Recipe, given: Given, pairs: Pairs) -> Objective:
     else:
         begin(network)
     factors = recipe.factors()
+    reading = _reading(config, pairs.text_width) if PRIOR_TERM in factors else None
     if not given.teachers:
         alone = {name: value for name, value in factors.items() if name not in DISTILLATION_TERMS}
         if not alone:
             raise ManifestError(f"recipe {recipe.name}: all terms of its loss come from a teacher, and there is none")
-        return Objective(network, alone)
+        return Objective(network, alone, reading=reading)
     for teacher in given.teachers:
         check_text_width(teacher.network, pairs.text_width, pairs.shelf.name, teacher.name)
     teachers = [teacher.network for teacher in given.teachers]
-    return Objective(network, factors, Distillation(teachers, network, features="features" in factors))
+    return Objective(network, factors, Distillation(teachers, network, features="features" in factors), reading)
+
+
+def _reading(config: EdgeConfig | NetworkConfig, text_width: int) -> torch.nn.Linear | None:
+    """What tells the text from a network's embedding of the whole image; None for a network that makes none."""
+    width = config.context_width if isinstance(config, EdgeConfig) else 0
+    return torch.nn.Linear(width, text_width) if width else None
 
 
 def _recorded(saved: Mapping[str, str], what: str) -> Weights:
@@ -130,22 +135,12 @@ def _recorded(saved: Mapping[str, str], what: str) -> Weights:
 
 def _begin_with(network: torch.nn.Module, weights: Weights) -> None:
     theirs = weights.network.config
-    if _reads_what_is_estimated(theirs, network.config):
-        network.load_state_dict(weights.network.state_dict(), strict=False)  # all but the context, which is fresh
-        return
     if theirs != network.config:
         raise InputError(
             f"--start-from {weights.name}: another network ({theirs}) than the recipe's ({network.config}); "
             "choose its recipe, or --set network=NAME"
         )
     network.load_state_dict(weights.network.state_dict())
-
-
-def _reads_what_is_estimated(theirs: Any, ours: Any) -> bool:
-    """Whether two networks differ in nothing but that the first reads an embedding which the second makes itself."""
-    if not isinstance(theirs, EdgeConfig) or not isinstance(ours, EdgeConfig) or not theirs.text_width:
-        return False
-    return replace(theirs, text_width=None, context_width=theirs.text_width) == ours
 
 
 def check_widths(stores: Sequence[Pairs]) -> None:

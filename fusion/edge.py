@@ -11,7 +11,7 @@ visible image then move by the same amount, fused luma − luma, which leaves it
 
 With a text width the same network is a small teacher: a text embedding modulates the features of every resolution, as
 in the paper's teacher (Eq. 9). With a context width it modulates them in the same way by what it sees of the whole
-image, and reads no text: a teacher of texts that has this in their place is a student which tells for itself what the
+image, and reads no text: trained so that the text can be told from that, it is a student which sees for itself what the
 text would have said.
 """
 
@@ -62,8 +62,8 @@ NANO = EdgeConfig(half_width=8, half_depth=0, quarter_width=16, quarter_depth=2)
 EDGE_TEACHER = EdgeConfig(
     half_width=24, half_depth=2, quarter_width=48, quarter_depth=4, eighth_width=96, eighth_depth=4, text_width=512
 )
-# The same without text: it estimates the text's embedding.
-EDGE_PRIOR = replace(EDGE_TEACHER, text_width=None, context_width=512)
+# Two thirds as wide and without text: what it makes of the whole image is trained to tell what the text would say.
+EDGE_PRIOR = replace(EDGE_TEACHER, half_width=16, quarter_width=32, eighth_width=64, text_width=None, context_width=32)
 
 
 class EdgeNetwork(nn.Module):

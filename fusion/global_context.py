@@ -2,7 +2,7 @@
 
 A degradation is a matter of the whole image, and a small network sees a square of 46 pixels. Grey levels, means and
 deviations over all pixels say what a caption would say of it, and an embedding of them takes the place of the text's:
-it may be trained to be that embedding (the loss term ``prior``).
+it may be trained to tell that text (the loss term ``prior``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fusion.shared_statistics import WholeImageLayer
 
 BINS = 16  # grey levels of the histograms
 WIDTHS = (16, 24, 32)  # channels at a half, a quarter and an eighth of the size
-HIDDEN = 256
+HIDDEN = 128
 FLOOR_SHARE = 3e-3  # of the pixels, under the logarithm
 FLOOR_VARIANCE = 1e-5
 

@@ -38,20 +38,29 @@ class Outcome:
 
 
 class Objective(nn.Module):
-    """A network with what it is trained for. Its parameters are the network's and the distillation's adapters."""
+    """A network with what it is trained for.
+
+    ``reading`` tells the text's embedding (N, D) from what the network makes of the whole image (N, E), for the term
+    ``prior``. Like the distillation's adapters it is trained with the network, whose own it is not.
+    """
 
     def __init__(
-        self, network: nn.Module, factors: Mapping[str, float], distillation: Distillation | None = None
+        self,
+        network: nn.Module,
+        factors: Mapping[str, float],
+        distillation: Distillation | None = None,
+        reading: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.factors = dict(factors)
         self.distillation = distillation
+        self.reading = reading
         if ROUGHNESS_TERM in factors and not isinstance(network, EdgeNetwork):
             raise ManifestError(f"the loss term '{ROUGHNESS_TERM}' needs a network with a blend weight: edge or nano")
         if "features" in factors and not isinstance(network, FusionNetwork):
             raise ManifestError("the loss term 'features' needs a network with decoder taps; set loss.features=0")
-        if PRIOR_TERM in factors and getattr(network, "context", None) is None:
+        if PRIOR_TERM in factors and reading is None:
             raise ManifestError(
                 f"the loss term '{PRIOR_TERM}' needs a network that makes an embedding of the whole image: edge-prior"
             )
@@ -73,8 +82,8 @@ class Objective(nn.Module):
             terms = self._fusion_terms(batch, fused)
             if any(name.startswith(EDGE_PREFIX) for name in self.factors):
                 terms.update(self._edge_terms(batch, fused, blend))
-            if PRIOR_TERM in self.factors and embedding is not None:
-                missed = (embedding.float() - batch.text).square().sum(dim=1)
+            if PRIOR_TERM in self.factors and embedding is not None and self.reading is not None:
+                missed = (self.reading(embedding.float()) - batch.text).square().sum(dim=1)
                 terms[PRIOR_TERM] = self.factors[PRIOR_TERM] * missed
         if self.distillation is not None:
             terms.update(self.distillation(batch, fused, taps, self.factors))
