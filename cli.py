@@ -26,9 +26,8 @@ from pipeline.commands.data import data
 from pipeline.commands.help import show_help
 from pipeline.commands.store import store_app
 
-OBJECT_STORES = frozenset(
-    {"botocore", "aiobotocore", "gcsfs", "google", "azure"}
-)  # packages whose errors are of no built-in kind
+# Packages of object stores, whose errors are of no built-in kind.
+OBJECT_STORES = frozenset({"botocore", "aiobotocore", "gcsfs", "google", "azure"})
 
 app = typer.Typer(
     name="fusioncli",

@@ -25,7 +25,7 @@ from fusion.objective import gradient_shares
 from fusion.progress import Live
 from fusion.reader import Cache, IndexedReader, open_pairs, without
 from fusion.recipe import Recipe
-from fusion.run import ORIGIN, Log, Origin, write_model, write_origin
+from fusion.run import ORIGIN, Log, Origin, model_step, write_model, write_origin
 from fusion.step import all_keys, first_pair, learning_rate, take_step
 from fusion.stream import StreamReader
 from fusion.validation import BEST, validate
@@ -111,7 +111,7 @@ class Loop:
         """Go to the last step, or stop cleanly after so many minutes (0: never)."""
         recipe = self.recipe
         began, step = time.monotonic(), self.first
-        if self.first and self.main:  # the end may have come between a checkpoint and its model
+        if self.first and self.main and model_step(self.out) != self.first:  # cut off between checkpoint and model
             self._write_model(self.out, self.first)
         with ExitStack() as stack:
             self.live = stack.enter_context(Live(recipe, self.first, enabled=self.main))

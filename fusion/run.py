@@ -18,9 +18,9 @@ from torch import nn
 from fusion.averaging import Average
 from fusion.checkpoints import FOLDER
 from fusion.recipe import Recipe, build_recipe
-from fusion.weights import CARD, CONFIG, MODEL, Weights, save_weights
+from fusion.weights import CARD, CONFIG, MODEL, Weights, load_weights, save_weights
 from pipeline.atomic import write_text
-from pipeline.errors import InputError, StoreError, TrainingError
+from pipeline.errors import InputError, StoreError, TrainingError, WeightsError
 from pipeline.store import Store
 
 ORIGIN = "training.json"
@@ -250,3 +250,11 @@ def write_model(
     parameters = sum(value.numel() for value in average.shadow.values())
     extra = {"step": step, "metrics": metrics, "training": origin.as_dict()}
     save_weights(folder, network, model_card(origin, step, parameters, metrics, pairs), extra, state)
+
+
+def model_step(folder: Path) -> int | None:
+    """How many steps the weights in a run's folder have; None where there are none, or damaged ones."""
+    try:
+        return load_weights(folder).config.get("step")
+    except WeightsError:
+        return None

@@ -97,7 +97,8 @@ def text_study(
     if out is not None:
         write_csv(out, findings)
     _show(f"{opened.name}, split {split}: scores against the clean pair", rows)
-    _show("How far one is ahead of another on the same pairs", ahead)
+    if ahead:
+        _show("How far one is ahead of another on the same pairs", ahead)
     if shares:
         _show(f"What is kept of {leads[0].title}, on {EVERY} (1: all of it)", shares)
     if json is not None:
@@ -131,7 +132,7 @@ def _cells(summaries: dict[str, Summary]) -> dict[str, object]:
 def _show(title: str, rows: Sequence[dict[str, object]]) -> None:
     from pipeline.console import show_table
 
-    columns = [name for name in (rows[0] if rows else ()) if not name.endswith((" low", " high"))]
+    columns = [name for name in rows[0] if not name.endswith((" low", " high"))]
     show_table(title, columns, [[_shown(row, column) for column in columns] for row in rows])
 
 

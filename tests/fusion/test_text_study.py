@@ -210,3 +210,10 @@ def test_leads_as_they_are_asked_for() -> None:
     arms = ["told", "untold", "of told"]
     assert read_leads(["of told:untold"], arms) == [Lead("of told", "untold")]
     assert read_leads([], arms) == [Lead("told", "untold"), Lead("told", "of told")]
+
+
+def test_a_single_arm_has_scores_and_no_lead(opened: Store, networks: tuple[Path, Path]) -> None:
+    words = ["--arm", f"plain={networks[1]}@none", "--label", "low_light", "--split", "train", "--limit", "2"]
+    result = CliRunner().invoke(app, ["text-study", "--store", opened.name, *words])
+    assert result.exit_code == 0, result.output
+    assert "plain" in result.output and "ahead" not in result.output
