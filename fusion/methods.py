@@ -123,6 +123,7 @@ class NetworkMethod:
         self.weights = load_weights(source)
         self.network = self.weights.network.to(device)
         self.device = device
+        self.code = _code_of(self.network)
         self.texts: Mapping[tuple[str, str], Tensor] | None = None
         self.text_source: str | None = None
 
@@ -146,7 +147,7 @@ class NetworkMethod:
     @property
     def identity(self) -> str:
         card = self.card
-        made_by = {"sha256": card.digest, "text": card.text, "source": card.source, "code": _code_of(self.network)}
+        made_by = {"sha256": card.digest, "text": card.text, "source": card.source, "code": self.code}
         return json.dumps(made_by, indent=2) + "\n"
 
     def fuse(self, pair: Pair, visible: Picture, infrared: Picture) -> Pixels | None:

@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from pipeline.place import Place
+from pipeline.processes import is_alive
 
 RENEWED_EVERY = 10.0  # seconds
 STALE_AFTER = 120.0  # seconds without renewal, for a claim of another host
@@ -116,15 +117,5 @@ def _born(pid: int) -> str | None:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except FileNotFoundError:
-        return None if Path("/proc/self").exists() else _alive(pid)
+        return None if Path("/proc/self").exists() or not is_alive(pid) else "alive"
     return None if fields[0] in ("Z", "X") else fields[19]
-
-
-def _alive(pid: int) -> str | None:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return "alive"

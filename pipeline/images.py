@@ -154,11 +154,8 @@ def _orientation(image: Image.Image, source: Path | bytes, name: str | None) -> 
         content = source.read_bytes() if isinstance(source, Path) else source
         if not EXIF_CHUNKS.intersection(_png_chunks(content)):
             return 1
-    try:
+    with _undamaged(_label(source, name)):
         return int(image.getexif().get(ORIENTATION, 1))
-    except DAMAGE as error:
-        label = _label(source, name)
-        raise ImageError(f"{label}: the image is damaged or cut short ({error})") from error
 
 
 def _png_chunks(content: bytes) -> Iterator[bytes]:
@@ -199,15 +196,20 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> Picture:
     """
     label = _label(source, name)
     with _opened(source, name) as image:
-        try:
+        with _undamaged(label):
             frames = getattr(image, "n_frames", 1)
-            if frames == 1:
-                upright = _upright(image)
-        except DAMAGE as error:
-            raise ImageError(f"{label}: the image is damaged or cut short ({error})") from error
         if frames > 1:
             raise ImageError(f"{label}: an animated or multi-page image; give one frame as a single image")
-        return _picture(upright, label)
+        return picture_of(image, label)
+
+
+@contextmanager
+def _undamaged(label: str) -> Iterator[None]:
+    """Turn what PIL raises at odd bytes into ImageError."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise ImageError(f"{label}: the image is damaged or cut short ({error})") from error
 
 
 @contextmanager
@@ -220,16 +222,14 @@ def _opened(source: Path | bytes, name: str | None) -> Iterator[Image.Image]:
         if not file.read(1):
             raise ImageError(f"{label}: the file is empty (0 bytes)")
         file.seek(0)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with _undamaged(label), warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            try:
                 image = Image.open(file, formats=FORMATS)
-        except UnidentifiedImageError as error:
-            raise ImageError(f"{label}: not an image this program can read") from error
-        except Image.DecompressionBombError as error:
-            raise ImageError(f"{label}: {error}") from error
-        except DAMAGE as error:
-            raise ImageError(f"{label}: the image is damaged or cut short ({error})") from error
+            except UnidentifiedImageError as error:
+                raise ImageError(f"{label}: not an image this program can read") from error
+            except Image.DecompressionBombError as error:
+                raise ImageError(f"{label}: {error}") from error
         with closing(image):
             width, height = image.size
             if width * height > MAX_PIXELS:
@@ -241,10 +241,8 @@ def _opened(source: Path | bytes, name: str | None) -> Iterator[Image.Image]:
 
 def picture_of(image: Image.Image, label: str) -> Picture:
     """A PIL image as ``read_image`` would have read it. Raises ImageError, in which it is called ``label``."""
-    try:
+    with _undamaged(label):
         upright = _upright(image)
-    except DAMAGE as error:
-        raise ImageError(f"{label}: the image is damaged or cut short ({error})") from error
     return _picture(upright, label)
 
 

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from pipeline.atomic import sync_folder
 from pipeline.errors import InputError, MissingPackage, StoreError
+from pipeline.processes import is_alive
 
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 TEMPORARY = "logs/unfinished"
@@ -163,7 +164,7 @@ class LocalPlace:
         """Remove what killed processes of this host left half-written."""
         for entry in self.list(TEMPORARY):
             host, pid, _ = (*entry.rsplit(".", 2), "", "")[:3]
-            if host == socket.gethostname() and pid.isdigit() and _is_gone(int(pid)):
+            if host == socket.gethostname() and pid.isdigit() and not is_alive(int(pid)):
                 self.remove(f"{TEMPORARY}/{entry}")
 
     def remove(self, name: str) -> None:
@@ -240,18 +241,6 @@ class RemotePlace:
             return sorted(entry.rstrip("/").rsplit("/", 1)[-1] for entry in self.files.ls(path, detail=False))
         except FileNotFoundError:
             return []
-
-
-def _is_gone(pid: int) -> bool:
-    if os.name == "nt":  # where the question would be a signal
-        return False
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _options(scheme: str) -> dict[str, Any]:
