@@ -137,8 +137,8 @@ def bench_sets(options: BenchOptions) -> list[BenchSet]:
     metrics = known_names(convention_named(options.convention), options.metrics)
     if options.sheet is not None:
         check_sheet(options.sheet)
-    root = data_root(options.root)
     device = str(device_named(options.device))
+    root = data_root(options.root)
     sets = []
     for name in options.datasets:
         manifest = load_manifest(name)
