@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-from pipeline.errors import ManifestError
-from pipeline.manifest import load_manifest
 from pipeline.place import write
 from pipeline.shards import FAILED
-from pipeline.store import Store
+from pipeline.store import ABOUT, Store
 
 CARD = "README.md"
 COLUMNS = (
@@ -33,17 +31,13 @@ def card(store: Store) -> str:
     """The dataset card in Markdown, with the Hub's metadata block."""
     header = store.header
     first, second = header.modalities
-    title, terms, homepage, citation = header.dataset, "", "", ""
-    try:
-        manifest = load_manifest(header.dataset)
-        title, terms, homepage, citation = manifest.title, manifest.terms, manifest.homepage, manifest.citation
-    except ManifestError:
-        terms = "not described here: a data set of its maker's own"
+    about = _about(store)
+    title = f"{about['title']}: images and text priors"
     finished = [prior for prior in store.prior_names() if len(store.finished(prior)) == header.shards]
     splits = ", ".join(f"{name} {count:,}" for name, count in header.splits.items())
     lines = [
         "---",
-        f"pretty_name: {json.dumps(f'{title}: images and text priors', ensure_ascii=False)}",
+        f"pretty_name: {json.dumps(title, ensure_ascii=False)}",
         "license: other",
         "license_name: terms-of-the-source-images",
         "task_categories: [image-to-image]",
@@ -53,7 +47,7 @@ def card(store: Store) -> str:
         *[f"- config_name: {prior}\n  data_files: priors/{prior}/*.parquet" for prior in finished],
         f"- config_name: {'plan' if 'plan' not in finished else 'order'}\n  data_files: plan.parquet",
         "---",
-        f"# {title}: images and text priors",
+        f"# {title}",
         "",
         f"{header.pairs:,} pairs ({first}, {second}) in {header.shards:,} shards of {header.shard_size}; splits: {splits}.",
         "Each pair of aligned images comes with what is said of its degradations: for training and judging image fusion.",
@@ -96,11 +90,20 @@ def card(store: Store) -> str:
         "",
         "## Terms",
         "",
-        f"{terms or 'not stated'}  ",
-        f"Home page: {homepage or 'none'}  ",
-        f"Citation: {citation or 'none'}",
+        f"{about['terms'] or 'not stated'}  ",
+        f"Home page: {about['homepage'] or 'none'}  ",
+        f"Citation: {about['citation'] or 'none'}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _about(store: Store) -> dict[str, str]:
+    """Title, terms, home page and citation, as they were when the pairs were planned."""
+    try:
+        known = json.loads(store.place.read(ABOUT))
+        return {key: str(known[key]) for key in ("title", "terms", "homepage", "citation")}
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return {"title": store.header.dataset, "terms": "", "homepage": "", "citation": ""}
 
 
 def _size(pairs: int) -> str:

@@ -19,7 +19,7 @@ from pipeline.place import place, write
 from pipeline.plan import PlanRow, planned_rows
 from pipeline.plan_file import write_plan
 from pipeline.shards import check_member, tar_members
-from pipeline.store import HEADER, PLAN, SCHEMA_VERSION, Header, Store
+from pipeline.store import ABOUT, HEADER, PLAN, SCHEMA_VERSION, Header, Store
 
 SHARD_SIZE = 128  # two shards of decoded megapixel pairs still fit a small machine
 PLANNED = "logs/planned.json"
@@ -55,6 +55,7 @@ def open_or_plan(
         file.seek(0)
         with home.writer(PLAN) as target:
             shutil.copyfileobj(file, target)
+    write(home, ABOUT, json.dumps(manifest.as_dict(), indent=1, ensure_ascii=False).encode() + b"\n")
     header = replace(_header(manifest, pairs, size, limit), plan_digest=plan.digest, plan_sha256=plan.sha256)
     if not home.create(HEADER, header.as_json()):  # another process planned at the same moment
         return open_or_plan(location, manifest, pairs, root, limit=limit, shard_size=shard_size)

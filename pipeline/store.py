@@ -28,6 +28,7 @@ from pipeline.shards import (
 SCHEMA_VERSION = 1
 HEADER = "store.json"
 PLAN = "plan.parquet"
+ABOUT = "manifest.json"  # what the data set's maker says of it: for people, no part of the store's identity
 DEFAULT_PRIOR = "text"
 
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pipeline.card import CARD
 from pipeline.errors import StoreError
 from pipeline.place import Place
 from pipeline.plan import PlanRow, digest_line
@@ -21,7 +22,7 @@ from pipeline.shards import (
     tar_name,
     tar_size,
 )
-from pipeline.store import HEADER, PLAN, Store
+from pipeline.store import ABOUT, HEADER, PLAN, Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +138,8 @@ def _shard_problems(store: Store, prior: str, shard: int, tars: dict[str, dict[s
 
 
 def _files(home: Place) -> list[str]:
-    """All files of the store but its logs and its card."""
-    names = [name for name in home.list("") if name not in ("logs", "images", "priors", "README.md")]
+    """All files of the store but its logs and what is there for people."""
+    names = [name for name in home.list("") if name not in ("logs", "images", "priors", CARD, ABOUT)]
     names += [f"images/{name}" for name in home.list("images")]
     for prior in home.list("priors"):
         names += [f"priors/{prior}/{name}" for name in home.list(f"priors/{prior}")]

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.errors import InputError
+
 
 def caption(
     dataset: Annotated[str | None, typer.Option(help="A data set that `fusioncli data list` knows.")] = None,
@@ -73,8 +75,8 @@ def caption(
         embedder_settings=split_settings(embedder_set or (), "--embedder-set"),
         runner=runner,
         workers=workers,
-        rank=array_rank() if rank is None else rank,
-        world_size=int(os.environ.get("SLURM_ARRAY_TASK_COUNT", "1")) if world_size is None else world_size,
+        rank=place_in_array()[0] if rank is None else rank,
+        world_size=place_in_array()[1] if world_size is None else world_size,
         shard_size=shard_size,
         limit=limit,
         retry_failed=retry_failed,
@@ -84,10 +86,19 @@ def caption(
     caption_pairs(options, source, tell=lambda summary: show_summary(summary, json))
 
 
-def array_rank() -> int:
-    """This task's place in its Slurm array, which may begin anywhere and count in steps; 0 outside of one."""
-    task, first, step = (
+def place_in_array() -> tuple[int, int]:
+    """This task's rank in its Slurm array, which may begin anywhere and count in steps, and the array's size; else 0 of 1.
+
+    Raises InputError for a task of a list with gaps, as in ``--array=3,7``: its place cannot be known from its number.
+    """
+    task, first, step, count = (
         int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", default))
-        for name, default in (("ID", 0), ("MIN", 0), ("STEP", 1))
+        for name, default in (("ID", 0), ("MIN", 0), ("STEP", 1), ("COUNT", 1))
     )
-    return (task - first) // step
+    rank = (task - first) // step
+    if "SLURM_ARRAY_TASK_COUNT" in os.environ and rank >= count:
+        raise InputError(
+            f"task {task} of a Slurm array of {count} that begins at {first}: the array's numbers have gaps, "
+            "so give --rank and --world-size, of the array that was meant"
+        )
+    return rank, count

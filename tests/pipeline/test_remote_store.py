@@ -36,7 +36,7 @@ def caption(store: str, folders: tuple[Path, Path], **settings: str) -> None:
 
 def everything(location: str | Path, folder: str = "") -> dict[str, bytes]:
     home = place(location)
-    names = ["store.json", "plan.parquet", "README.md"]
+    names = ["store.json", "manifest.json", "plan.parquet", "README.md"]
     names += [f"{sub}/{name}" for sub in ("images", "priors/text") for name in home.list(sub)]
     return {name: home.read(name) for name in names}
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.commands.caption import array_rank
+from pipeline.commands.caption import place_in_array
+from pipeline.errors import InputError
 from pipeline.store import Store
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -58,19 +59,32 @@ def test_an_array_of_tasks_divides_the_work(tmp_path: Path, draw_pairs: Any) -> 
     assert "no problems" in output
 
 
-@pytest.mark.parametrize(
-    ("given", "rank"),
-    [
-        ({}, 0),
-        ({"ID": "3"}, 3),
-        ({"ID": "1", "MIN": "1", "STEP": "1"}, 0),
-        ({"ID": "16", "MIN": "1", "STEP": "1"}, 15),
-        ({"ID": "9", "MIN": "1", "STEP": "4"}, 2),
-    ],
-)
-def test_an_array_may_begin_anywhere(given: dict[str, str], rank: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ID", "MIN", "STEP"):
+def in_array(monkeypatch: pytest.MonkeyPatch, **given: str) -> None:
+    for name in ("ID", "MIN", "STEP", "COUNT"):
         monkeypatch.delenv(f"SLURM_ARRAY_TASK_{name}", raising=False)
     for name, value in given.items():
         monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
-    assert array_rank() == rank
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ({}, (0, 1)),
+        ({"ID": "3", "COUNT": "4"}, (3, 4)),
+        ({"ID": "1", "MIN": "1", "STEP": "1", "COUNT": "16"}, (0, 16)),
+        ({"ID": "16", "MIN": "1", "STEP": "1", "COUNT": "16"}, (15, 16)),
+        ({"ID": "9", "MIN": "1", "STEP": "4", "COUNT": "3"}, (2, 3)),
+        ({"ID": "7", "MIN": "7", "COUNT": "1"}, (0, 1)),
+    ],
+)
+def test_an_array_may_begin_anywhere(
+    given: dict[str, str], place: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_array(monkeypatch, **given)
+    assert place_in_array() == place
+
+
+def test_a_list_of_tasks_with_gaps_asks_for_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_array(monkeypatch, ID="7", MIN="3", STEP="1", COUNT="2")
+    with pytest.raises(InputError, match="task 7.*gaps.*--rank and --world-size"):
+        place_in_array()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pipeline.captioning import CaptionOptions, caption_pairs
 from pipeline.pages import compare_page, report_page, table
@@ -126,6 +127,34 @@ def test_every_store_has_a_card(tmp_path: Path, draw_pairs: Any) -> None:
     assert card.startswith("---\n")
     assert "data_files: priors/text/*.parquet" in card
     assert "4 pairs (visible, infrared)" in card
+    assert "\n## Terms\n\nnot stated" in card
+
+
+def test_a_card_gives_the_terms_of_ones_own_data_set(tmp_path: Path, draw_pairs: Any, fusioncli: Any) -> None:
+    visible, infrared = draw_pairs(4)
+    (tmp_path / "harbour.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "title": "Harbour at night",
+                "folder": ".",
+                "task": "ivf",
+                "modalities": [{"name": "visible", "channels": 3}, {"name": "infrared", "channels": 1}],
+                "splits": {"train": {"folders": {"visible": visible.name, "infrared": infrared.name}}},
+                "homepage": "none",
+                "terms": "Use it as you like, but name the port",
+                "citation": "Port authority, 2024",
+            }
+        )
+    )
+    options = ("--root", str(visible.parent), "--store", "s", "--captioner", "measured", "--embedder", "hashing")
+    assert fusioncli("caption", "--dataset", "harbour.yaml", *options).returncode == 0
+    (tmp_path / "harbour.yaml").unlink()  # the store needs it no longer
+    (tmp_path / "s/README.md").unlink()
+    assert fusioncli("caption", "--store", "s", "--embedder", "hashing", "--prior", "again").returncode == 0
+    card = (tmp_path / "s/README.md").read_text()
+    assert "# Harbour at night: images and text priors" in card
+    assert "Use it as you like, but name the port" in card and "Citation: Port authority, 2024" in card
+    assert "no problems" in fusioncli("store", "verify", "s").stdout
 
 
 @pytest.mark.slow
