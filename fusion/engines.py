@@ -70,8 +70,9 @@ class OpenVinoEngine:
         if not hasattr(self.requests, "one"):
             self.requests.one = self.model.create_infer_request()
         request, fused = self.requests.one, torch.empty(visible.shape)
-        for place, image in enumerate((visible, infrared)):
-            request.set_input_tensor(place, self.tensor(image.contiguous().numpy(), shared_memory=True))
+        images = [image.contiguous() for image in (visible, infrared)]  # held until the end: their memory is only lent
+        for place, image in enumerate(images):
+            request.set_input_tensor(place, self.tensor(image.numpy(), shared_memory=True))
         request.set_output_tensor(self.tensor(fused.numpy(), shared_memory=True))  # copying takes longer than a layer
         request.infer()
         return fused

@@ -15,12 +15,13 @@ from PIL import Image
 from torch import Tensor
 
 from fusion.alignment import SMALLEST, STRICT, Fit, Fitted, fit
+from fusion.arrays import check_shapes, check_unit, like, planes_of, to_unit
 from fusion.devices import device_named
 from fusion.engines import open_export
 from fusion.hub import HubWeights, Revision
 from fusion.lossless import write_png, write_tiff
 from fusion.thread_share import usual
-from fusion.tiling import run
+from fusion.tiling import check_tile, run
 from fusion.weights import Weights, load_weights
 from pipeline.atomic import atomic_path, write_text
 from pipeline.errors import ImageError, InputError, PairingError
@@ -69,6 +70,7 @@ class Fuser(HubWeights):
     ) -> None:
         self.weights: Weights | None = weights
         self.identity = weights.sha256
+        check_tile(tile)
         self.device = device_named(device)
         self.network: Callable[[Tensor, Tensor, Tensor | None], Tensor] = weights.network.to(self.device).eval()
         self.tile = tile
@@ -94,6 +96,7 @@ class Fuser(HubWeights):
         """
         if engine == "torch":
             return cls(load_weights(name, Revision(**hub)), device=device, tile=tile, at_once=at_once)
+        check_tile(tile)
         if device not in (None, "cpu"):
             raise InputError(f"the engine {engine} runs on the CPU, not on {device}")
         fuser = cls.__new__(cls)
@@ -106,10 +109,10 @@ class Fuser(HubWeights):
     def __call__(self, visible: Any, infrared: Any, text: Tensor | None = None) -> Any:
         """Fuse; what comes out is of the kind of ``visible``.
 
-        Tensors: (3, H, W) and (1, H, W), or (N, 3, H, W) and (N, 1, H, W), floats 0..1.
+        Tensors: (3, H, W) and (1, H, W), or (N, 3, H, W) and (N, 1, H, W), floats 0..1 of any precision.
         Arrays: (H, W, 3) or (H, W), and (H, W), or either with a leading batch; uint8, uint16 or floats 0..1.
         PIL images: read as files are (16 bits kept, turned as EXIF says), grey or colour as the visible one is. Raises
-        InputError for other kinds and for sizes that differ, ImageError for a PIL image of floats.
+        InputError for other kinds, shapes and ranges, ImageError for a PIL image of floats.
         """
         if isinstance(visible, Image.Image) and isinstance(infrared, Image.Image):
             first, second = picture_of(visible, "the visible image"), picture_of(infrared, "the infrared image")
@@ -118,26 +121,25 @@ class Fuser(HubWeights):
         if isinstance(visible, np.ndarray) and isinstance(infrared, np.ndarray):
             return self._arrays(visible, infrared, text)
         if isinstance(visible, Tensor) and isinstance(infrared, Tensor):
-            single = visible.ndim == 3
-            fused = self.fuse(visible[None], infrared[None], text) if single else self.fuse(visible, infrared, text)
-            return fused[0] if single else fused
+            return self._tensors(visible, infrared, text)
         raise InputError(
             f"cannot fuse {type(visible).__name__} with {type(infrared).__name__}: give two tensors, two arrays or two PIL images"
         )
 
     def fuse(self, visible: Tensor, infrared: Tensor, text: Tensor | None = None) -> Tensor:
-        """(N, 3, H, W) and (N, 1, H, W) in 0..1 to (N, 3, H, W), clamped to 0..1, on ``visible``'s device."""
-        if visible.ndim != 4 or infrared.ndim != 4 or visible.shape[1] != 3 or infrared.shape[1] != 1:
-            raise InputError(
-                f"expected (N, 3, H, W) and (N, 1, H, W), got {tuple(visible.shape)} and {tuple(infrared.shape)}"
-            )
+        """(N, 3, H, W) and (N, 1, H, W) in 0..1 to (N, 3, H, W), clamped to 0..1, of ``visible``'s type and device.
+
+        Computed in float32. Raises InputError for other shapes and types; the range is not looked at.
+        """
+        check_shapes(visible, infrared)
         if self.text_width and text is None:
             text = torch.zeros(len(visible), self.text_width)
         condition = text.to(self.device) if text is not None and self.text_width else None
-        fused = run(self.network, visible.to(self.device), infrared.to(self.device), condition, self.tile)
+        first, second = (image.to(self.device, torch.float32) for image in (visible, infrared))
+        fused = run(self.network, first, second, condition, self.tile)
         if self.weights is not None or self.tile is not None:  # an exported file clamps by itself, blended tiles do not
             fused = fused.clamp(0, 1)
-        return fused.to(visible.device)
+        return fused.to(visible.device, visible.dtype)
 
     def fuse_pictures(self, visible: Picture, infrared: Picture, text: Tensor | None = None) -> NDArray[np.float32]:
         """Two decoded images to (H, W, 3) float32 in 0..1. Raises PairingError when their sizes differ."""
@@ -152,15 +154,17 @@ class Fuser(HubWeights):
         return fused
 
     def _arrays(self, visible: NDArray[Any], infrared: NDArray[Any], text: Tensor | None) -> NDArray[Any]:
-        single = infrared.ndim == 2
+        first, second = planes_of(visible, infrared)
+        return like(self.fuse(first, second, text), visible, single=infrared.ndim == 2)
+
+    def _tensors(self, visible: Tensor, infrared: Tensor, text: Tensor | None) -> Tensor:
+        single = visible.ndim == 3
         if single:
             visible, infrared = visible[None], infrared[None]
-        grey = visible.ndim == 3
-        colour = np.repeat(visible[..., None], 3, axis=-1) if grey else visible
-        fused = self.fuse(_planes(colour), _planes(infrared[..., None]), text)
-        array = _like(fused, visible.dtype)
-        array = array[..., 0] if grey else array
-        return array[0] if single else array
+        check_shapes(visible, infrared)
+        check_unit(visible, infrared)
+        fused = self.fuse(visible, infrared, text)
+        return fused[0] if single else fused
 
 
 def fuse_file(
@@ -241,7 +245,7 @@ def save_fused(
         size = f"{fused.shape[1]} x {fused.shape[0]}"
         raise InputError(f"{out}: {kind} holds {LONGEST[kind]} pixels a side, and this has {size}; use .png or .tiff")
     grey = output.grey or visible.is_colourless()
-    unit = _unit(fused) if grey or output.sixteen_bit else fused
+    unit = to_unit(fused) if grey or output.sixteen_bit else fused
     values = unit @ np.array(GREY, dtype=np.float32) if grey else unit
     with atomic_path(out) as temporary:
         if output.sixteen_bit:
@@ -260,41 +264,9 @@ def _encode(path: Path, pixels: NDArray[np.uint8], alpha: NDArray[np.uint8] | No
         Image.fromarray(pixels).save(path, format=kind, **ENCODING.get(kind, {}))
 
 
-def _planes(array: NDArray[Any]) -> Tensor:
-    """(N, H, W, C) uint8, uint16 or floats in 0..1 as (N, C, H, W) float32 in 0..1. Raises InputError for others."""
-    if array.dtype == np.uint8:  # in NumPy: PyTorch's threads would go on spinning beside another engine's
-        planes = np.stack([array[..., channel] for channel in range(array.shape[3])], axis=1).astype(np.float32)
-        planes /= np.float32(255)
-        return torch.from_numpy(planes)
-    return torch.from_numpy(_unit(array)).permute(0, 3, 1, 2).contiguous()
-
-
 def _levels(values: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Floats 0..1 as the nearest of 256 levels; what is uint8 as it is."""
     if values.dtype == np.uint8:
         return values.astype(np.uint8, copy=False)
     levels: NDArray[np.uint8] = np.rint(values * np.float32(255)).astype(np.uint8)
     return levels
-
-
-def _unit(array: NDArray[Any]) -> NDArray[np.float32]:
-    if array.dtype in (np.uint8, np.uint16):
-        return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
-    if not np.issubdtype(array.dtype, np.floating):
-        raise InputError(f"arrays of {array.dtype}: use uint8, uint16 or floats in 0..1")
-    if array.size and not (float(array.min()) >= 0 and float(array.max()) <= 1):  # nor what is not a number
-        raise InputError(f"floats must lie in 0..1, found {array.min():.4g}..{array.max():.4g}")
-    return array.astype(np.float32)
-
-
-def _like(fused: Tensor, kind: np.dtype[Any]) -> NDArray[Any]:
-    """(N, C, H, W) in 0..1 as (N, H, W, C) of a dtype."""
-    if kind == np.uint8:
-        levels = fused.numpy() * np.float32(255)
-        np.rint(levels, out=levels)
-        eight: NDArray[Any] = np.stack([plane.astype(np.uint8) for plane in np.moveaxis(levels, 1, 0)], axis=-1)
-        return eight
-    array: NDArray[Any] = fused.permute(0, 2, 3, 1).numpy()
-    if kind == np.uint16:
-        array = np.rint(array * 65535)
-    return array.astype(kind)

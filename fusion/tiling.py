@@ -30,6 +30,12 @@ SAMPLE_PIXELS = 1 << 20  # statistics: the whole image up to this size, crops of
 SAMPLE_SIDE = 256
 
 
+def check_tile(tile: int | None) -> None:
+    """Raises InputError for tiles too small to overlap."""
+    if tile is not None and tile < SMALLEST_TILE:
+        raise InputError(f"--tile {tile}: tiles share {OVERLAP} pixels on each side; give at least {SMALLEST_TILE}")
+
+
 def run(
     network: Network, visible: Tensor, infrared: Tensor, text: Tensor | None = None, tile: int | None = None
 ) -> Tensor:
@@ -45,8 +51,7 @@ def run(
     with torch.inference_mode():
         if tile is None or (h <= tile and w <= tile):
             return _call(network, visible, infrared, text)
-        if tile < SMALLEST_TILE:
-            raise InputError(f"--tile {tile}: tiles share {OVERLAP} pixels on each side; give at least {SMALLEST_TILE}")
+        check_tile(tile)
         fused = torch.empty_like(visible)
         for index in range(len(visible)):
             one = slice(index, index + 1)

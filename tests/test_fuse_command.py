@@ -183,6 +183,67 @@ def test_a_fuser_refuses_what_it_cannot_fuse(weights: Path) -> None:
         fuser([1], [2])
     with pytest.raises(InputError, match="differ in size"):
         fuser(np.zeros((9, 9, 3)), np.zeros((9, 10)))
+    for shapes in (
+        ((9, 9, 3), (9, 9, 1)),
+        ((9, 9, 3), (9, 9, 3)),
+        ((9, 9, 4), (9, 9)),
+        ((9, 9), (9, 9, 1)),
+        ((9, 9, 3), (1, 9, 9)),
+        ((9,), (9,)),
+    ):
+        with pytest.raises(InputError, match=r"expected \(H, W, 3\) or \(H, W\), and \(H, W\)"):
+            fuser(np.zeros(shapes[0]), np.zeros(shapes[1]))
+    with pytest.raises(InputError, match="2 visible and 1 infrared images"):
+        fuser(np.zeros((2, 9, 9, 3)), np.zeros((1, 9, 9)))
+
+
+@pytest.mark.parametrize(
+    ("scale", "kind", "expected"),
+    [
+        (255, torch.uint8, "tensors of uint8"),
+        (255, torch.float32, r"0\.\.1, found"),
+        (torch.nan, torch.float32, r"0\.\.1"),
+    ],
+)
+def test_tensors_that_are_no_unit_floats_are_refused(
+    weights: Path, scale: float, kind: torch.dtype, expected: str
+) -> None:
+    """As torchvision reads images: bytes, or floats up to 255."""
+    fuser = Fuser.from_pretrained(weights)
+    visible, infrared = torch.rand(3, 12, 12), torch.rand(1, 12, 12)
+    with pytest.raises(InputError, match=expected):
+        fuser((visible * scale).to(kind), (infrared * scale).to(kind))
+    with pytest.raises(InputError, match="1 visible and 2 infrared"):
+        fuser(visible[None], torch.rand(2, 1, 12, 12))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_tensors_of_any_precision_come_out_as_they_went_in(weights: Path, kind: torch.dtype) -> None:
+    fuser = Fuser.from_pretrained(weights)
+    visible, infrared = torch.rand(3, 12, 12).to(kind), torch.rand(1, 12, 12).to(kind)
+    fused = fuser(visible, infrared)
+    assert fused.dtype == kind
+    torch.testing.assert_close(fused, fuser(visible.float(), infrared.float()).to(kind))
+
+
+def test_arrays_of_the_other_byte_order_are_fused(weights: Path) -> None:
+    fuser = Fuser.from_pretrained(weights)
+    generator = np.random.default_rng(0)
+    visible, infrared = (generator.integers(0, 65536, size, dtype=np.uint16) for size in ((12, 12, 3), (12, 12)))
+    fused = fuser(visible.astype(">u2"), infrared.astype(">u2"))
+    np.testing.assert_array_equal(fused.astype(np.uint16), fuser(visible, infrared))
+
+
+@pytest.mark.parametrize("tile", [-5, 0, 100])
+def test_a_tile_that_cannot_overlap_is_refused_before_anything_is_read(
+    fusioncli: Run, weights: Path, tmp_path: Path, tile: int
+) -> None:
+    for name in ("v", "i"):
+        (tmp_path / name).mkdir()
+        picture(tmp_path / name / "a.png", (20, 30), "L", 1)
+    done = fusioncli("fuse", "v", "i", "--out", "o", "--weights", str(weights), "--tile", str(tile))
+    assert done.returncode == 2 and not (tmp_path / "o").exists()
+    assert done.stderr.count("\n") == 1 and f"--tile {tile}: tiles share" in done.stderr
 
 
 @pytest.mark.parametrize("mode", ["L", "I;16", "RGB", "1", "LA"])

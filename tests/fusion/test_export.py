@@ -229,6 +229,18 @@ def test_an_engine_is_safe_in_several_threads(weights: Path, tmp_path: Path, to:
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("to", list(WRITERS))
+def test_an_engine_reads_planes_that_are_not_contiguous(weights: Path, tmp_path: Path, to: str) -> None:
+    """A tile is a view of the image: the copy an engine is lent must outlive the call."""
+    export_network(weights, to, tmp_path / "out")
+    torch.manual_seed(1)
+    visible, infrared = torch.rand(1, 3, 220, 230), torch.rand(1, 1, 220, 230)
+    engine, expected = Fuser.from_pretrained(tmp_path / "out", engine=to), Fuser.from_pretrained(weights)
+    for top in range(0, 24, 3):
+        tile = (visible[..., top : top + 192, 7:199], infrared[..., top : top + 192, 7:199])
+        assert (engine(*tile) - expected(*tile)).abs().max() < 1e-4
+
+
 def test_the_command_line_exports_and_fuses(fusioncli: Run, weights: Path, tmp_path: Path) -> None:
     done = fusioncli("export", "--weights", weights, "--to", "onnx", "--out", "exported", "--json", "-")
     assert done.returncode == 0, done.stderr
