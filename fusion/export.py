@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from torch import Tensor
 
 from fusion.graph import FusionGraph
 from fusion.weights import Weights, load_weights
-from pipeline.atomic import atomic_path, write_text
+from pipeline.atomic import atomic_path, sync_folder, write_bytes, write_text
 from pipeline.errors import FusionError, InputError, MissingPackage, closest
 
 EXPORT = "export.json"
@@ -53,32 +56,45 @@ def export_network(source: str | Path, to: str, out: Path, precision: str = "fp3
         raise InputError(f"--precision {precision}: expected {' or '.join(PRECISIONS)}{closest(precision, PRECISIONS)}")
     weights = load_weights(source)
     graph = FusionGraph(weights.network, to, half=precision == "fp16")
-    path = export_path(out, to)
-    try:
-        WRITERS[to](graph, path)
-    except torch.onnx.errors.OnnxExporterError as error:
-        reason = str(error).splitlines()[0][:120]
-        raise FusionError(f"{source}: this network cannot be written for {to} ({reason}); try torchscript") from error
-    compared = compare(source, to, path)
-    worst = max(compared, key=lambda one: one.difference)
-    if not worst.difference <= TOLERANCE[precision]:
-        discard(path)
-        raise FusionError(
-            f"{path}: differs from PyTorch by {worst.difference:.2g} at {worst.batch} x {worst.width} x {worst.height} pixels, "
-            f"{TOLERANCE[precision]:g} is allowed for {precision}; nothing was kept"
-        )
-    describe(path, to, precision, weights, compared, {"tolerance": TOLERANCE[precision]})
+    with drafted(out, to) as path:
+        try:
+            WRITERS[to](graph, path)
+        except torch.onnx.errors.OnnxExporterError as error:
+            reason = str(error).splitlines()[0][:120]
+            raise FusionError(
+                f"{source}: this network cannot be written for {to} ({reason}); try torchscript"
+            ) from error
+        compared = compare(source, to, path)
+        worst = max(compared, key=lambda one: one.difference)
+        if not worst.difference <= TOLERANCE[precision]:
+            raise FusionError(
+                f"{out / path.name}: differs from PyTorch by {worst.difference:.2g} at {worst.batch} x {worst.width} x "
+                f"{worst.height} pixels, {TOLERANCE[precision]:g} is allowed for {precision}; nothing was kept"
+            )
+        describe(path, to, precision, weights, compared, {"tolerance": TOLERANCE[precision]})
     return compared
 
 
-def export_path(out: Path, to: str) -> Path:
-    """Where the file for an engine goes; makes the folder, and takes an earlier description away. Raises InputError."""
+@contextmanager
+def drafted(out: Path, to: str) -> Iterator[Path]:
+    """Yield where to write the file for an engine: beside it, all that is there moves into ``out`` at the end.
+
+    On any error ``out`` stays as it was. Raises InputError where it is no folder.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{out}: a file where the folder for the export was expected") from error
-    (out / EXPORT).unlink(missing_ok=True)
-    return out / FILES[to]
+    with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as folder:
+        yield Path(folder) / FILES[to]
+        written = sorted(Path(folder).iterdir(), key=lambda path: path.name == EXPORT)  # the description last
+        for path in written:
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        (out / EXPORT).unlink(missing_ok=True)
+        for path in written:
+            path.replace(out / path.name)
+        sync_folder(out)
 
 
 def compare(source: str | Path, to: str, path: Path) -> list[Compared]:
@@ -96,12 +112,6 @@ def compare(source: str | Path, to: str, path: Path) -> list[Compared]:
             difference = float((engine(*pairs, None) - expected).abs().max())
             compared.append(Compared(batch=batch, height=height, width=width, difference=difference))
     return compared
-
-
-def discard(path: Path) -> None:
-    """Remove an exported file that did not pass."""
-    for written in (path, path.with_suffix(".bin")):
-        written.unlink(missing_ok=True)
 
 
 def describe(
@@ -136,9 +146,9 @@ def _traced(graph: FusionGraph) -> Any:
 
 
 def _write_torchscript(graph: FusionGraph, path: Path) -> None:
-    traced = _traced(graph)
-    with atomic_path(path) as temporary:
-        torch.jit.save(traced, str(temporary))
+    content = BytesIO()  # writing to a full disk by itself, it aborts the process
+    torch.jit.save(_traced(graph), content)
+    write_bytes(path, content.getvalue())
 
 
 def _write_onnx(graph: FusionGraph, path: Path) -> None:
@@ -172,12 +182,17 @@ def _write_openvino(graph: FusionGraph, path: Path) -> None:
 
 
 def to_openvino(onnx: Path, path: Path, halved: bool = False) -> None:
-    """Turn an ONNX file into OpenVINO's. Raises MissingPackage."""
+    """Turn an ONNX file into OpenVINO's. Raises MissingPackage, FusionError."""
     try:
         import openvino
     except ImportError as error:
         raise MissingPackage("writing OpenVINO needs openvino: pip install 'fusioncli[export]'") from error
-    openvino.save_model(openvino.convert_model(str(onnx)), str(path), compress_to_fp16=halved)
+    try:
+        openvino.save_model(openvino.convert_model(str(onnx)), str(path), compress_to_fp16=halved)
+    except RuntimeError as error:
+        raise FusionError(
+            f"{path}: cannot be written ({str(error).splitlines()[-1][:120]}); is the disk full?"
+        ) from error
 
 
 WRITERS: dict[str, Callable[[FusionGraph, Path], None]] = {

@@ -8,6 +8,7 @@ precision: with the additions quantised too Qabf of edge fell by 5 %, and OpenVI
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from fusion.edge import EdgeNetwork
 from fusion.engines import open_engine
-from fusion.export import FILES, WRITERS, Compared, compare, describe, discard, export_path, to_openvino
+from fusion.export import FILES, WRITERS, Compared, compare, describe, drafted, to_openvino
 from fusion.graph import FusionGraph
 from fusion.score import score
 from fusion.weights import load_weights
@@ -77,28 +78,27 @@ def export_int8(
     if len(pairs) < 4:
         raise InputError(f"{len(pairs)} pairs: give --calibrate at least 4, better {2 * PAIRS}")
     graph = FusionGraph(weights.network, to)
-    path = export_path(out, to)
-    with TemporaryDirectory(dir=out) as home:
-        single, eight = Path(home) / "single.onnx", Path(home) / "eight.onnx"
-        WRITERS["onnx"](graph, single)
-        _quantise(single, eight, pairs[::2])
-        if to == "openvino":
-            to_openvino(eight, path)
-        else:
-            eight.replace(path)
-    costs = _costs(graph, open_engine(to, path), pairs[1::2])
-    for one in costs:
-        if not one.int8 >= (1 - ALLOWED_LOSS) * one.fp32:
-            discard(path)
-            raise FusionError(
-                f"{source}: in 8 bits {one.name} falls from {one.fp32:.4f} to {one.int8:.4f}, more than {ALLOWED_LOSS:.0%}; "
-                "nothing was kept. Calibrate with pairs like those to be fused: --calibrate VISIBLE INFRARED"
-            )
-    quantised = Quantised(
-        costs=costs, calibrated_on=len(pairs[::2]), measured_on=len(pairs[1::2]), compared=compare(source, to, path)
-    )
-    drawn = {"calibrated_on": quantised.calibrated_on, "drawn_pairs": calibration is None}
-    describe(path, to, "int8", weights, quantised.compared, {"costs": [asdict(one) for one in costs], **drawn})
+    with drafted(out, to) as path:
+        with TemporaryDirectory() as home:
+            single, eight = Path(home) / "single.onnx", Path(home) / "eight.onnx"
+            WRITERS["onnx"](graph, single)
+            _quantise(single, eight, pairs[::2])
+            if to == "openvino":
+                to_openvino(eight, path)
+            else:
+                shutil.copyfile(eight, path)
+        costs = _costs(graph, open_engine(to, path), pairs[1::2])
+        for one in costs:
+            if not one.int8 >= (1 - ALLOWED_LOSS) * one.fp32:
+                raise FusionError(
+                    f"{source}: in 8 bits {one.name} falls from {one.fp32:.4f} to {one.int8:.4f}, more than {ALLOWED_LOSS:.0%}; "
+                    "nothing was kept. Calibrate with pairs like those to be fused: --calibrate VISIBLE INFRARED"
+                )
+        quantised = Quantised(
+            costs=costs, calibrated_on=len(pairs[::2]), measured_on=len(pairs[1::2]), compared=compare(source, to, path)
+        )
+        drawn = {"calibrated_on": quantised.calibrated_on, "drawn_pairs": calibration is None}
+        describe(path, to, "int8", weights, quantised.compared, {"costs": [asdict(one) for one in costs], **drawn})
     return quantised
 
 

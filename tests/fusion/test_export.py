@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -52,6 +55,23 @@ def test_another_export_in_the_same_folder_leaves_the_first_ones_file(weights: P
     content = (tmp_path / "out" / "model.onnx").read_bytes()
     export_network(weights, "openvino", tmp_path / "out")
     assert (tmp_path / "out" / "model.onnx").read_bytes() == content
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino", "torchscript"])
+def test_an_export_that_fails_leaves_the_one_before(weights: Path, tmp_path: Path, to: str) -> None:
+    """Files are held to 8 KiB, as a disk is that fills: the writers of the engines end in exceptions of their own."""
+    export_network(weights, to, tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    command = [sys.executable, "-m", "cli", "export", "--weights", str(weights), "--to", to, "--out", "out"]
+    limited = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)); import os; os.execv(sys.argv[1], sys.argv[1:])"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *command], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("fusioncli: "), done.stderr
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
 @pytest.mark.parametrize("to", ["onnx", "openvino", "torchscript"])
