@@ -79,6 +79,10 @@ def main() -> None:
         fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         fail("interrupted", 130)
+    except SystemExit as leaving:
+        if leaving.code == 130:  # Typer's answer to Ctrl-C, without a word
+            fail("interrupted", 130)
+        raise
     except OSError as error:
         fail(sentence(error), 1)
     except Exception as error:

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.alignment import KINDS, STRICT, Fit, Placement, cropped, fit, moved, place, resized
+from fusion.film import Film, check_film
 from fusion.flicker import FlickerMeter
-from fusion.footage import Film, Footage, Moment, check_film, is_live
+from fusion.footage import Footage, Moment, is_live
 from fusion.inference import Fuser, save_transform
 from fusion.relay import ahead
 from fusion.thread_share import fusing_threads
@@ -143,7 +144,8 @@ class _Fusing:
         self.flicker = FlickerMeter()
         self.film: Film | None = None
         self.last: Pairing | None = None
-        self.looked = False  # at the first pair
+        self.sizes: tuple[tuple[int, int], ...] = ()  # height and width of the first pair
+        self.broken = False
         self.started = 0.0
         self.done = self.repeated = 0
 
@@ -198,9 +200,13 @@ class _Fusing:
 
     def _write(self, temporary: Path, pairing: Pairing, sources: Sources, fused: NDArray[np.uint8]) -> None:
         """In the one thread that writes, frame after frame."""
+        if self.broken:
+            return
+        self.broken = True  # until this frame is written: FFmpeg does not bear being called again
         self.flicker.add(*sources, fused)
         self.film = self.film or Film(temporary, self.footage[0], (fused.shape[0], fused.shape[1]), self.sound)
         self.film.add(fused, pairing.visible.stamp)
+        self.broken = False
 
     def _count(self, pairing: Pairing) -> None:
         self.done += 1
@@ -234,7 +240,14 @@ class _Fusing:
         visible = Picture(pixels=pairing.visible.pixels)
         infrared = Picture(pixels=np.ascontiguousarray(pairing.infrared.pixels[..., 1]))
         asked = self.options.asked
-        if not self.looked:
+        sizes = visible.size, infrared.size
+        for name, first, now in zip(self.names, self.sizes, sizes, strict=False):
+            if first != now:
+                raise PairingError(
+                    f"{name}: changes from {first[1]} x {first[0]} to {now[1]} x {now[0]} pixels at "
+                    f"{pairing.visible.seconds:.2f} s; cut it there and fuse the parts"
+                )
+        if not self.sizes:
             if not Picture(pixels=pairing.infrared.pixels).is_grey(COLOUR_NOISE):
                 raise PairingError(
                     f"{self.names[1]}: a colour video where the infrared one was expected; are they swapped?"
@@ -243,7 +256,7 @@ class _Fusing:
                 self.placement = _even(place(visible, infrared, self.names, str(asked.align)))
             else:
                 fit(visible, infrared, self.names, asked)
-            self.looked = True
+            self.sizes = sizes
         if self.placement is not None:
             infrared = moved(infrared, self.placement, visible.size)
             visible = cropped(visible, self.placement.box)

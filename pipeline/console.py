@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.errors import InputError
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -84,6 +86,15 @@ def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object
     for row in rows:
         table.add_row(*(escape(f"{cell:.4g}" if isinstance(cell, float) else str(cell)) for cell in row))
     answers().print(table)
+
+
+def check_json(destination: str | None) -> None:
+    """Raises InputError where no file can be written at ``destination``, before hours of work end there."""
+    if destination is None or destination == "-":
+        return
+    path = Path(destination)
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"--json {destination}: {'a folder' if path.is_dir() else f'no folder {path.parent}'}")
 
 
 def emit_json(value: object, destination: str) -> None:

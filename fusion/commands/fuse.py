@@ -141,7 +141,9 @@ def _fuse_videos(
     from dataclasses import asdict
 
     from fusion.video import fuse_videos
-    from pipeline.console import emit_json, note, progress
+    from pipeline.console import check_json, emit_json, note, progress
+
+    check_json(json)
 
     with progress("rate") as bar:
         task = bar.add_task("fusing", total=None, rate="")

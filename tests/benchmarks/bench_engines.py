@@ -31,8 +31,9 @@ import torch
 from engine_times import Block, engine_rows, verdict
 
 from fusion.export import export_network
+from fusion.film import Film
 from fusion.folders import FolderOptions, check_entries, fuse_folders
-from fusion.footage import Film, Footage
+from fusion.footage import Footage
 from fusion.inference import Fuser, fuse_for, read_checked, save_fused
 from fusion.quantisation import export_int8
 from fusion.thread_share import fusing_threads
