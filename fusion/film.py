@@ -32,15 +32,19 @@ OFF_GRID = 0.25  # frames a time stamp may lie beside those of one constant rate
 class Film:
     """The video that is written: the time stamps of ``like`` and, copied, the audio of ``sound``.
 
-    ``path`` may be a temporary name: its suffix chooses the format.
+    ``path`` may be a temporary name: its suffix chooses the format. ``name`` is what messages call it. Raises FusionError
+    where it cannot be begun, InputError for audio that the format does not hold.
     """
 
-    def __init__(self, path: Path, like: Footage, size: tuple[int, int], sound: Footage | None) -> None:
+    def __init__(
+        self, path: Path, like: Footage, size: tuple[int, int], sound: Footage | None, name: Path | None = None
+    ) -> None:
         av = load_av()
         codec = CODECS[path.suffix.lower()]
         self.container = av.open(str(path), "w")
         # AVI has no time stamps, only frames at one rate from 0 on.
         self.grid = _countable(like.rate) if path.suffix.lower() == ".avi" else None
+        self.latest = -1  # place on that grid
         self.start = (like.first or 0) * like.base if self.grid else Fraction(0)
         self.video = self.container.add_stream(codec, rate=self.grid or like.rate, options=SETTINGS[codec])
         self.video.height, self.video.width = size
@@ -48,7 +52,7 @@ class Film:
         self.video.pix_fmt = "yuv420p" if even or codec != "libx264" else "yuv444p"
         if self.grid is None:
             self.video.codec_context.time_base = like.base
-        self.path, self.like = path, like
+        self.name, self.like = name or path, like
         self.colourspace = like.colourspace if like.colourspace == BT709 else UNSAID
         self.video.codec_context.colorspace = self.colourspace
         ratio = like.video.codec_context.sample_aspect_ratio
@@ -65,11 +69,13 @@ class Film:
                 self.container.close()
                 other = ".mov" if path.suffix.lower() == ".mkv" else ".mkv"
                 kind = sound.sound.codec_context.name if sound.sound is not None else "this"
-                raise InputError(f"{path.suffix}: cannot hold {kind} audio; choose {other}, or --no-audio") from error
+                raise InputError(
+                    f"{self.name}: {path.suffix} cannot hold {kind} audio; choose {other}, or --no-audio"
+                ) from error
         try:
             self.container.start_encoding()  # what cannot be begun must not be gone on with: that ends the process
         except av.error.FFmpegError as error:
-            raise FusionError(f"{path}: cannot be written ({reason_of(error)})") from error
+            raise FusionError(f"{self.name}: cannot be written ({reason_of(error)})") from error
 
     def add(self, pixels: NDArray[np.uint8], stamp: int) -> None:
         """Encode (H, W, 3) at a time stamp, and the audio that came before it. Raises FusionError."""
@@ -82,11 +88,12 @@ class Film:
             frame.pts, frame.time_base = stamp, self.like.base
         else:
             frame.pts, frame.time_base = round(seconds * self.grid), 1 / self.grid
-            if abs(seconds * self.grid - frame.pts) > OFF_GRID:
+            if abs(seconds * self.grid - frame.pts) > OFF_GRID or frame.pts <= self.latest:
                 raise InputError(
-                    f"{self.path.suffix}: holds frames at one constant rate, and those of {self.like.source} are not; "
+                    f"{self.name}: {self.name.suffix} holds frames at one constant rate, and those of {self.like.source} are not; "
                     "choose .mkv or .mp4"
                 )
+            self.latest = frame.pts
         self._mux(frame, float(seconds))
 
     def close(self, end: float) -> None:
@@ -99,15 +106,18 @@ class Film:
         try:
             while self.sound is not None and self.sound.audio:
                 packet = self.sound.audio[0]
-                if float(packet.pts * packet.time_base + self.late) >= until:
+                at = packet.pts * packet.time_base + self.late
+                if float(at) >= until:
                     break
                 self.sound.audio.popleft()
+                if self.grid is not None and at < 0:  # what an encoder begins with: AVI would move everything for it
+                    continue
                 shift = round(self.late / packet.time_base)
                 packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, self.copied
                 self.container.mux(packet)
             self.container.mux(self.video.encode(frame))
         except av.error.FFmpegError as error:
-            raise FusionError(f"{self.path}: cannot be written ({reason_of(error)})") from error
+            raise FusionError(f"{self.name}: cannot be written ({reason_of(error)})") from error
 
 
 def _countable(rate: Fraction) -> Fraction:

@@ -150,6 +150,7 @@ class _Fusing:
         self.done = self.repeated = 0
 
     def into(self, temporary: Path, out: Path) -> Report:
+        self.out = out
         self.started = time.perf_counter()
         live = any(is_live(one.source) for one in self.footage)
         readers = [ahead(one.frames(), AHEAD) for one in self.footage]
@@ -204,7 +205,8 @@ class _Fusing:
             return
         self.broken = True  # until this frame is written: FFmpeg does not bear being called again
         self.flicker.add(*sources, fused)
-        self.film = self.film or Film(temporary, self.footage[0], (fused.shape[0], fused.shape[1]), self.sound)
+        if self.film is None:
+            self.film = Film(temporary, self.footage[0], (fused.shape[0], fused.shape[1]), self.sound, self.out)
         self.film.add(fused, pairing.visible.stamp)
         self.broken = False
 

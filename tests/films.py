@@ -37,7 +37,7 @@ def write(
     path: Path,
     draw: Draw,
     frames: int,
-    rate: int = 25,
+    rate: int | Fraction = 25,
     stamps: Sequence[int] | None = None,
     base: Fraction | None = None,
     sound: bool = False,
