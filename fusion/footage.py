@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.errors import FusionError, InputError, MissingPackage
 
 SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".mpg", ".mpeg", ".wmv", ".flv"})
+UNNOTICED = 0.25  # seconds by which a video may be shorter than it says
 SILENCE = 20.0  # seconds after which a source that sends nothing is given up
 WEBCAMS = {"/dev/video": "v4l2", "v4l2:": "v4l2", "avfoundation:": "avfoundation", "dshow:": "dshow"}  # FFmpeg's names
 WEBCAM_HERE = {"linux": "/dev/video0", "darwin": "avfoundation:0", "win32": "dshow:NAME"}
@@ -84,6 +86,7 @@ class Footage:
         self.colourspace: int = UNSAID
         self.first: int | None = None
         self.latest: int | None = None
+        self.ended = False
         self.turned = False  # by a quarter: known from the first frame on
 
     @property
@@ -98,6 +101,15 @@ class Footage:
             return int(self.video.frames)
         duration = self.container.duration
         return round(float(duration / 1_000_000 * self.rate)) if duration and not is_live(self.source) else None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it was read to its end and that came well before the length it gives, which only Matroska does."""
+        given = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", self.video.metadata.get("DURATION", ""))
+        if not self.ended or self.latest is None or given is None:
+            return False
+        length = 3600 * int(given[1]) + 60 * int(given[2]) + float(given[3])
+        return float(self.latest * self.base + 1 / self.rate) < length - UNNOTICED
 
     def frames(self) -> Iterator[Moment]:
         """All frames in order. Raises FusionError where the file is damaged."""
@@ -114,6 +126,7 @@ class Footage:
                     self.audio.append(packet)
         except av.error.FFmpegError as error:
             raise FusionError(f"{self.source}: damaged or broken off ({reason_of(error)})") from error
+        self.ended = True
         if not whole and not is_live(self.source):
             raise FusionError(f"{self.source}: damaged or broken off (its last frame is incomplete)")
 

@@ -40,7 +40,8 @@ SIDES = ("visible-infrared", "infrared-visible")
 class Report:
     """What was made: ``repeated`` and ``skipped`` infrared frames, ``flicker`` in grey levels (fusion.flicker).
 
-    ``rate`` is frames fused a second of work, ``playback`` frames a second as the result says.
+    ``rate`` is frames fused a second of work, ``playback`` frames a second as the result says. ``cut``: the videos that
+    end well before the length they give.
     """
 
     frames: int
@@ -51,6 +52,7 @@ class Report:
     skipped: int
     audio: bool
     flicker: float | None
+    cut: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +199,7 @@ class _Fusing:
             skipped=last.index + 1 - (self.done - self.repeated),
             audio=self.sound is not None,
             flicker=self.flicker.value,
+            cut=tuple(one.source for one in self.footage if one.is_cut),
         )
 
     def _write(self, temporary: Path, pairing: Pairing, sources: Sources, fused: NDArray[np.uint8]) -> None:

@@ -162,6 +162,8 @@ def _fuse_videos(
         note(
             f"to keep the visible video's time: {report.repeated} infrared frames used again, {report.skipped} left out"
         )
+    for name in report.cut:
+        note(f"{name} ends well before the length it gives: was it cut off?")
     if report.flicker is not None:
         more = "more" if report.flicker > 0 else "less"
         note(f"flicker: changes {abs(report.flicker):.2f} grey levels a frame {more} than the livelier source")

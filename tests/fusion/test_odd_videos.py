@@ -97,6 +97,16 @@ def test_a_last_frame_that_is_cut_off_is_an_error(fuser: Fuser, tmp_path: Path) 
         fuse_videos(fuser, str(tmp_path / "cut.mp4"), str(infrared), tmp_path / "f.mp4")
 
 
+def test_a_matroska_that_ends_before_its_length_is_noted(fusioncli: Run, tmp_path: Path) -> None:
+    """It has no sign of the cut but the length it gives, so what is there is fused and a note says it."""
+    content = coded(tmp_path / "i.mkv", 50).read_bytes()
+    for name, kept in (("whole.mkv", len(content)), ("cut.mkv", len(content) // 2)):
+        (tmp_path / name).write_bytes(content[:kept])
+        done = fusioncli("fuse", name, "i.mkv", "--out", "f.mp4", "--weights", "nano", "--align", "none")
+        assert done.returncode == 0, done.stderr
+        assert ("cut.mkv ends well before the length it gives" in done.stderr) == (name == "cut.mkv")
+
+
 def test_recordings_joined_end_to_end_are_told(fuser: Fuser, tmp_path: Path) -> None:
     first = write(tmp_path / "a.ts", visible_frame, 10).read_bytes()
     (tmp_path / "joined.ts").write_bytes(first + first)
