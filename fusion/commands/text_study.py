@@ -96,11 +96,12 @@ def text_study(
     ]
     if out is not None:
         write_csv(out, findings)
-    _show(f"{opened.name}, split {split}: scores against the clean pair", rows)
-    if ahead:
-        _show("How far one is ahead of another on the same pairs", ahead)
-    if shares:
-        _show(f"What is kept of {leads[0].title}, on {EVERY} (1: all of it)", shares)
+    if json != "-":
+        _show(f"{opened.name}, split {split}: scores against the clean pair", rows)
+        if ahead:
+            _show("How far one is ahead of another on the same pairs", ahead)
+        if shares:
+            _show(f"What is kept of {leads[0].title}, on {EVERY} (1: all of it)", shares)
     if json is not None:
         emit_json({"store": str(store), "split": split, "rows": rows, "leads": ahead, "kept": shares}, json)
 

@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from cli import app
+from command_line import Run
 from fusion.edge import EdgeConfig, EdgeNetwork
 from fusion.methods import NetworkMethod, grey_bytes
 from fusion.text_findings import EVERY, Condition, Finding, Lead, gain, kept, means, read_leads
@@ -217,3 +218,10 @@ def test_a_single_arm_has_scores_and_no_lead(opened: Store, networks: tuple[Path
     result = CliRunner().invoke(app, ["text-study", "--store", opened.name, *words])
     assert result.exit_code == 0, result.output
     assert "plain" in result.output and "ahead" not in result.output
+
+
+def test_json_on_standard_output_stands_alone(fusioncli: Run, opened: Store, networks: tuple[Path, Path]) -> None:
+    words = ("--arm", f"plain={networks[1]}@none", "--label", "low_light", "--split", "train", "--limit", "2")
+    done = fusioncli("text-study", "--store", opened.name, *words, "--json", "-")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"][0]["arm"] == "plain"
