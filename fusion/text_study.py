@@ -44,6 +44,8 @@ class Arm:
             raise InputError(f"{self.name}: no text {self.text!r}{closest(self.text, TEXTS)}; use {', '.join(TEXTS)}")
         if self.method.takes_text and self.text == "none":
             raise InputError(f"{self.name}: this network was trained with text; give it the true or the shuffled one")
+        if not self.method.takes_text and self.text != "none":
+            raise InputError(f"{self.name}: this network reads no text, so {self.text} would say nothing; give it none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +153,7 @@ def study(
 
 
 def _fuse(arm: Arm, seen: tuple[Tensor, Tensor], texts: dict[str, Tensor]) -> Bytes:
-    text = texts[arm.text] if arm.method.takes_text else None
+    text = texts[arm.text] if arm.text != "none" else None
     with torch.inference_mode():
         return as_pixels(run(arm.method.network, *seen, text))
 
