@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ def test_the_card_states_data_recipe_results_and_limits(name: str) -> None:
     card = (folder / "README.md").read_text()
     for heading in ("## Training", "## Data", "## Results", "## Limits"):
         assert heading in card
+    assert "No weights were trained on test pairs" in " ".join(card.split())
+    if name != "edge-spect":  # the one network of which docs/results.md tells no choice made on test pairs
+        assert re.search(r"made on some|tuned on some|test scores of the\s", card), "hides what test pairs decided"
     text = card + (folder / "config.json").read_text()
     assert '"/' not in text, "an absolute path of the machine that trained"
     assert load_weights(name).config["training"]["recipe"]["seed"] == 0
