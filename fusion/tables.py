@@ -60,8 +60,9 @@ def caption(result: DatasetResult) -> str:
 
 
 def console_table(result: DatasetResult) -> tuple[str, list[str], list[list[str]]]:
-    """Title, header and rows; * is the best and + the second best mean."""
+    """Title, header and rows; * is the best and + the second best mean. Costs only where some were measured."""
     marks = {1: "*", 2: "+"}
+    measured = any(card.cost for card in result.methods.values())
     rows = []
     for name, card in result.methods.items():
         cells = [
@@ -69,9 +70,9 @@ def console_table(result: DatasetResult) -> tuple[str, list[str], list[list[str]
             for metric in result.metrics
         ]
         gap = [f"{result.missing[name]} missing"] if name in result.missing else [""] if result.missing else []
-        parameters, gflops, milliseconds, _ = costs(card.cost)
-        rows.append([card.title, *cells, parameters, gflops, milliseconds, *gap])
-    header = ["method", *headings(result), "params", "GFLOP", "ms", *([""] if result.missing else [])]
+        rows.append([card.title, *cells, *(costs(card.cost)[:3] if measured else ()), *gap])
+    names = ("params", "GFLOP", "ms") if measured else ()
+    header = ["method", *headings(result), *names, *([""] if result.missing else [])]
     return caption(result) + "   (* best, + second of those that fuse)", header, rows
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+UNBROKEN = 12  # letters of a word that a table never breaks
+BORDER = 3  # what a column of a table takes beside its text
+
 _state = {"quiet": False}
 
 
@@ -75,17 +78,39 @@ def progress(*columns: str) -> Progress:
 
 
 def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table to standard output; numbers are right-aligned."""
+    """Print a table to standard output; numbers are right-aligned, nothing is cut off.
+
+    Where a terminal is too narrow for it, the columns come in several tables, the first column in each.
+    """
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title), title_justify="left")
-    for index, name in enumerate(header):
-        numeric = all(isinstance(row[index], int | float) for row in rows) and bool(rows)
-        table.add_column(escape(name), justify="right" if numeric else "left")
-    for row in rows:
-        table.add_row(*(escape(f"{cell:.4g}" if isinstance(cell, float) else str(cell)) for cell in row))
-    answers().print(table)
+    texts = [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    parts = _parts([list(header), *texts], answers().width if sys.stdout.isatty() else None)
+    for part in parts:
+        table = Table(title=escape(title) if part is parts[0] else None, title_justify="left")
+        for index in part:
+            numeric = all(isinstance(row[index], int | float) for row in rows) and bool(rows)
+            table.add_column(escape(header[index]), justify="right" if numeric else "left", overflow="fold")
+        for row in texts:
+            table.add_row(*(escape(row[index]) for index in part))
+        answers().print(table)
+
+
+def _parts(lines: Sequence[Sequence[str]], width: int | None) -> list[list[int]]:
+    """Which columns stand together: all, unless words of up to ``UNBROKEN`` letters would be broken to fit ``width``."""
+    columns = range(len(lines[0]))
+    words = [max(len(word) for line in lines for word in [*line[index].split(), ""]) for index in columns]
+    if width is None or sum(min(word, UNBROKEN) + BORDER for word in words) < width:
+        return [list(columns)]
+    whole = [max(len(line[index]) for line in lines) + BORDER for index in columns]
+    parts: list[list[int]] = []
+    for index in columns[1:]:
+        if parts and whole[0] + sum(whole[one] for one in parts[-1][1:]) + whole[index] < width:
+            parts[-1].append(index)
+        else:
+            parts.append([0, index])
+    return parts
 
 
 def check_json(destination: str | None) -> None:

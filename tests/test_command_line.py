@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 import cli
 from command_line import REPOSITORY, Run
 from pipeline import errors
+from pipeline.synth import draw_pairs
 from test_package import every_command
 
 TOPICS = {item.name.removesuffix(".txt"): item.read_text() for item in (files("pipeline") / "topics").iterdir()}
@@ -104,6 +105,18 @@ def test_colours_and_progress_end_where_they_are_not_wanted(tmp_path: Path) -> N
     assert not COLOUR.search(plain) and b"drawing" in plain
     quiet = in_a_terminal(["--quiet", *draw, "three"], tmp_path)
     assert b"drawing" not in quiet and b"next:" not in quiet and b"1 pairs" in quiet
+
+
+def test_a_wide_table_can_be_read_on_a_narrow_terminal(tmp_path: Path) -> None:
+    """Columns that do not fit come in tables below one another; costs that were not measured have none."""
+    draw_pairs(tmp_path / "synthetic", 5, 0, height=64, width=64)
+    bench = ["bench", "--dataset", "synthetic", "--root", ".", "--method", "tiny=nano", "--no-cost", "--device", "cpu"]
+    shown = in_a_terminal(["--quiet", *bench], tmp_path, NO_COLOR="1", COLUMNS="60").decode()
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    rows = [line for line in shown.splitlines() if "│ tiny " in line]
+    assert max(map(len, shown.splitlines())) <= 60 and len(rows) > 2, shown
+    assert len(re.findall(r"(\d\.\d{3}[*+]?|–) +│", "".join(rows))) == 13, shown
+    assert "…" not in shown and "params" not in shown
 
 
 @pytest.mark.parametrize(
