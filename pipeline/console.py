@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, JustifyMethod
     from rich.progress import Progress
 
 UNBROKEN = 12  # letters of a word that a table never breaks
@@ -86,12 +86,14 @@ def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object
     from rich.table import Table
 
     texts = [[f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    short = 2 * max(len(line[0]) for line in [header, *texts]) < answers().width  # then a row's name stays on one line
     parts = _parts([list(header), *texts], answers().width if sys.stdout.isatty() else None)
     for part in parts:
         table = Table(title=escape(title) if part is parts[0] else None, title_justify="left")
         for index in part:
             numeric = all(isinstance(row[index], int | float) for row in rows) and bool(rows)
-            table.add_column(escape(header[index]), justify="right" if numeric else "left", overflow="fold")
+            side: JustifyMethod = "right" if numeric else "left"
+            table.add_column(escape(header[index]), justify=side, overflow="fold", no_wrap=index == 0 and short)
         for row in texts:
             table.add_row(*(escape(row[index]) for index in part))
         answers().print(table)

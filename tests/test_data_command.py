@@ -10,6 +10,9 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from pipeline.manifest import load_manifest, manifest_names
+from test_command_line import in_a_terminal
+
 Run = Callable[..., "CompletedProcess[str]"]
 
 
@@ -30,8 +33,15 @@ def test_list_names_all_and_gives_json(fusioncli: Run) -> None:
         "folders": {"visible": "vi", "infrared": "ir"}, "expected": 44, "file": "splits/roadscene-v1.yaml",
     }  # fmt: skip
     assert found["harvard-pet-mri"]["task"] == "medical"
-    table = fusioncli("data", "list")
-    assert all(name in table.stdout for name in found)
+
+
+def test_list_names_layout_terms_and_home_on_a_narrow_terminal(tmp_path: Path) -> None:
+    listed = in_a_terminal(["data", "list"], tmp_path, NO_COLOR="1", COLUMNS="60").decode().replace("\r\n", "\n")
+    for name in manifest_names():
+        manifest = load_manifest(name)
+        assert f"│ {name} " in listed and manifest.terms in listed and manifest.homepage in listed
+    assert "  train and test: roadscene/vi + roadscene/ir\n" in listed
+    assert "  test: msrs/test/vi + msrs/test/ir\n" in listed
 
 
 def test_check_of_a_real_set(fusioncli: Run, data_root: Path, tmp_path: Path) -> None:

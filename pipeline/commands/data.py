@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from pipeline.manifest import Manifest
 
 data = typer.Typer(
     name="data", help="Data sets: list them, check one, draw one.", no_args_is_help=True, rich_markup_mode=None
@@ -16,11 +19,11 @@ Json = Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write 
 
 @data.command("list")
 def list_datasets(json: Json = None) -> None:
-    """Every data set that has a manifest: modalities, splits, folder below the data root, home and terms.
+    """Every data set that has a manifest: modalities, splits, folders below the data root, terms and home.
 
     Example: fusioncli data list --json -
     """
-    from pipeline.console import emit_json, show_table
+    from pipeline.console import answers, emit_json, show_table
     from pipeline.manifest import load_manifest, manifest_names
 
     manifests = [load_manifest(name) for name in manifest_names()]
@@ -28,18 +31,16 @@ def list_datasets(json: Json = None) -> None:
         rows = [
             (
                 manifest.name,
-                manifest.task,
                 " + ".join(manifest.names),
-                ", ".join(
-                    f"{split.name} {split.expected}" if split.expected else split.name
-                    for split in manifest.splits.values()
-                ),
-                manifest.folder,
-                manifest.title,
+                ", ".join(f"{split.name} {split.expected or ''}".strip() for split in manifest.splits.values()),
             )
             for manifest in manifests
         ]
-        show_table("data sets", ("name", "task", "modalities", "splits (pairs)", "folder", "title"), rows)
+        show_table("data sets", ("name", "modalities", "splits (pairs)"), rows)
+        for manifest in manifests:
+            said = [manifest.name, f"  title: {manifest.title}", *_layout(manifest), f"  terms: {manifest.terms}"]
+            said += [f"  home: {manifest.homepage}"] if manifest.homepage else []
+            answers().print("\n".join(["", *said]), markup=False, soft_wrap=True)
     if json:
         emit_json([manifest.as_dict() for manifest in manifests], json)
 
@@ -113,6 +114,15 @@ def synth(
         note(f"next: fusioncli caption --dataset synthetic --root {folder.parent}")
     else:
         note(f"next: fusioncli caption --pairs {folder / 'vi'} {folder / 'ir'}")
+
+
+def _layout(manifest: Manifest) -> list[str]:
+    """A line for each pair of folders, below the data root, with the splits that lie there."""
+    splits: dict[str, list[str]] = {}
+    for split in manifest.splits.values():
+        folders = " + ".join(f"{manifest.folder}/{split.folders[name]}" for name in manifest.names)
+        splits.setdefault(folders, []).append(split.name)
+    return [f"  {' and '.join(names)}: {folders}" for folders, names in splits.items()]
 
 
 def _sizes(sizes: dict[tuple[int, int], int]) -> str:
