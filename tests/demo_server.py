@@ -38,14 +38,17 @@ def furnish(folder: Path, page: Path) -> None:
 
 
 @contextmanager
-def served(place: Path) -> Iterator[str]:
-    """The address of ``fusioncli demo`` run in ``place``; it must end without a traceback."""
+def running(place: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The address and the process of ``fusioncli demo`` run in ``place``; what it says goes to ``log`` there.
+
+    Its temporary files lie in ``place / "temporary"``.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    samples = ["--samples", "pairs/vi", "pairs/ir"]
-    command = [sys.executable, "-m", "cli", "demo", "--port", str(port), "--limit", "1", *samples]
+    (place / "temporary").mkdir(exist_ok=True)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "TMPDIR": f"{place}/temporary"}
+    command = [sys.executable, "-m", "cli", "demo", "--port", str(port), "--limit", "1", *options]
     with (place / "log").open("w") as log:
         server = subprocess.Popen(command, cwd=place, env=environment, stderr=log)
 
@@ -54,8 +57,19 @@ def served(place: Path) -> Iterator[str]:
             with socket.socket() as attempt:
                 return attempt.connect_ex(("127.0.0.1", port)) == 0
 
-        until(up, 120)
-        yield f"http://localhost:{port}"
+        try:
+            until(up, 120)
+            yield f"http://localhost:{port}", server
+        finally:
+            server.kill()
+            server.wait(30)
+
+
+@contextmanager
+def served(place: Path) -> Iterator[str]:
+    """The address of ``fusioncli demo`` run in ``place``; it must end without a traceback."""
+    with running(place, "--samples", "pairs/vi", "pairs/ir") as (address, server):
+        yield address
         server.send_signal(signal.SIGINT)
         server.wait(30)
     assert "Traceback" not in (place / "log").read_text()

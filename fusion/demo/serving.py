@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from fusion.default_weights import default_weights
 from fusion.weights import CONFIG, find_weights, shipped_names
-from pipeline.errors import InputError, MissingPackage
+from pipeline.errors import FusionError, InputError, MissingPackage
+
+if TYPE_CHECKING:
+    import uvicorn
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+ENDINGS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, docker stop or systemd, a closed terminal
+PATIENCE = 1.0  # seconds that whatever runs when the page ends has to finish
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +37,7 @@ class Offer:
 
 
 def serve(offer: Offer) -> None:
-    """Serve the page until interrupted. Raises InputError (port taken, no such file), WeightsError, StoreError."""
+    """Serve the page until one of ENDINGS. Raises InputError (port taken, no such file), WeightsError, StoreError."""
     try:
         import uvicorn
 
@@ -47,15 +57,58 @@ def serve(offer: Offer) -> None:
         hosts=LOCAL if offer.host in LOOPBACK else ("*",),
         limit_mib=offer.limit_mib,
     )
+    _on_endings(signal.default_int_handler)
     shelf = Shelf()
     try:
-        app = build_app(options, shelf)
+        config = uvicorn.Config(
+            build_app(options, shelf),
+            host=offer.host,
+            port=offer.port,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+        )
         note(f"open http://{'localhost' if offer.host in LOOPBACK else offer.host}:{offer.port} (Ctrl-C ends it)")
         if offer.host not in LOOPBACK:
             note(f"{offer.host}: whoever reaches this machine's port {offer.port} can use the page; there is no login")
-        uvicorn.run(app, host=offer.host, port=offer.port, log_level="warning", access_log=False, server_header=False)
+        idle = _run(uvicorn.Server(config))
     finally:
+        _on_endings(signal.SIG_IGN)
         shelf.close()
+    if not idle:
+        os._exit(0)  # a network that is fusing cannot be told to stop
+
+
+def _run(server: uvicorn.Server) -> bool:
+    """Serve in a thread until one of ENDINGS comes; whether everything that was asked for had ended PATIENCE later."""
+    from pipeline.console import note
+
+    ended = threading.Event()  # a thread's join must not be interrupted: Python then takes the thread for ended
+
+    def serve_on() -> None:
+        try:
+            server.run()
+        finally:
+            ended.set()
+
+    threading.Thread(target=serve_on, daemon=True).start()
+    try:
+        ended.wait()
+    except KeyboardInterrupt:
+        _on_endings(signal.SIG_IGN)
+        note("ending; what was given to the page is deleted")
+    else:
+        raise FusionError("the page's server ended by itself; start it again")
+    server.should_exit = True
+    return ended.wait(PATIENCE)
+
+
+def _on_endings(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
+    """Have all ENDINGS that the caller of this process has not shut out (nohup does) answered alike."""
+    for name in ENDINGS:
+        number = getattr(signal, name, None)  # Windows knows no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def choose_weights(named: Sequence[str]) -> dict[str, str]:

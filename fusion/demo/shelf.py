@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import tempfile
 import threading
 from collections import OrderedDict
@@ -27,7 +28,7 @@ class Shelf:
     """Holds at most ``kept`` files. Safe to use from several threads; ``close`` removes everything."""
 
     def __init__(self, kept: int = KEPT) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="fusioncli-demo-")
+        self._folder = tempfile.TemporaryDirectory(prefix="fusioncli-demo-", ignore_cleanup_errors=True)
         self._items: OrderedDict[str, Item] = OrderedDict()
         self._lock = threading.Lock()
         self.kept = kept
@@ -65,8 +66,9 @@ class Shelf:
         self._remove(item)
 
     def close(self) -> None:
-        """Remove the folder with all that is in it."""
+        """Remove the folder with all that is in it, and what somebody still at work puts there meanwhile."""
         self._folder.cleanup()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _remove(self, item: Item) -> None:
         for path in self.folder.glob(f"{item.token}*"):  # the file, its preview, other formats of it
