@@ -44,8 +44,8 @@ def card(store: Store) -> str:
         f"size_categories: [{_size(header.pairs)}]",
         f"tags: [image-fusion, {header.task}, webdataset]",
         "configs:",
-        *[f"- config_name: {prior}\n  data_files: priors/{prior}/*.parquet" for prior in finished],
-        f"- config_name: {'plan' if 'plan' not in finished else 'order'}\n  data_files: plan.parquet",
+        *[_config(prior, f"priors/{prior}/*.parquet") for prior in finished],
+        _config("plan" if "plan" not in finished else "order", "plan.parquet"),
         "---",
         f"# {title}",
         "",
@@ -95,6 +95,11 @@ def card(store: Store) -> str:
         f"Citation: {about['citation'] or 'none'}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _config(name: str, files: str) -> str:
+    """One of the header's configs, quoted: a name may look like YAML's dates, numbers or booleans."""
+    return f"- config_name: {json.dumps(name)}\n  data_files: {json.dumps(files)}"
 
 
 def _about(store: Store) -> dict[str, str]:

@@ -114,6 +114,17 @@ def test_the_card_is_complete_and_load_dataset_follows_it(
     }
 
 
+@pytest.mark.parametrize("prior", ["2025-01-01", "no", "100"])
+def test_a_prior_may_be_called_like_a_date_or_a_number(
+    tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch, prior: str
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    datasets = pytest.importorskip("datasets", reason="the card is read by datasets: pip install datasets")
+    caption(tmp_path / "s", draw_pairs(2), prior=prior)
+    loaded = datasets.load_dataset(str(tmp_path / "s"), prior, split="train", cache_dir=str(tmp_path / "hf"))
+    assert loaded["key"][:] == [row.key for row in Store.open(tmp_path / "s").plan()]
+
+
 @pytest.mark.parametrize(("name", "size"), [("p.visible.png", 1), ("x" * 96 + ".png", 8**11 - 1), ("a-b_C.ir.webp", 0)])
 def test_a_tar_header_is_the_one_that_pythons_tarfile_writes(name: str, size: int) -> None:
     info = tarfile.TarInfo(name)
