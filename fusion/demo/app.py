@@ -80,7 +80,8 @@ def build_app(options: DemoOptions, shelf: Shelf) -> Starlette:
 def answers(method: Callable[[Desk, Request], Awaitable[Response]]) -> Callable[[Desk, Request], Awaitable[Response]]:
     """Adds the safety headers, refuses other sites' requests, and says expected failures in one sentence.
 
-    A failure of what was asked is an ordinary answer with ``problem`` in it: browsers write every 4xx to the console.
+    They are answers with ``problem`` in them: ordinary ones below /api, where browsers would write every 4xx to the
+    console; with a status of 400 elsewhere, where a browser would show or save them as the file that was asked for.
     """
 
     @wraps(method)
@@ -91,7 +92,8 @@ def answers(method: Callable[[Desk, Request], Awaitable[Response]]) -> Callable[
         try:
             response = await method(self, request)
         except FusionError as error:
-            response = JSONResponse({"problem": str(error)})
+            asked = request.url.path.startswith("/api/")
+            response = JSONResponse({"problem": str(error)}, status_code=200 if asked else 400)
         response.headers.setdefault("Content-Security-Policy", POLICY)
         response.headers.setdefault("Cache-Control", "no-store")
         response.headers["X-Content-Type-Options"] = "nosniff"

@@ -11,15 +11,30 @@
 
   /* Talking to the server: a failure is an answer with a problem in it. */
   const problem = (text) => { id("problem").textContent = text; id("problem").hidden = !text; };
-  const ask = async (path, options = {}) => {
-    let answer;
+  const reach = async (path, options = {}) => {
     try {
-      answer = await (await fetch(path, options)).json();
+      const response = await fetch(path, options);
+      if (response.ok) return response;
+      const { problem: said } = await response.json().catch(() => ({}));
+      problem(said ?? `the server failed at that (${response.status}); where it was started stands why`);
     } catch {
-      answer = { problem: "the server does not answer; is it still running?" };
+      problem("the server does not answer; is it still running?");
     }
-    if (answer.problem) problem(answer.problem);
-    return answer.problem ? null : answer;
+    return null;
+  };
+  const ask = async (path, options = {}) => {
+    const answer = await (await reach(path, options))?.json();
+    if (answer?.problem) problem(answer.problem);
+    return answer && !answer.problem ? answer : null;
+  };
+  const save = async (event) => {
+    event.preventDefault();
+    problem("");
+    const link = event.currentTarget, response = await reach(link.href);
+    if (!response) return;
+    const href = URL.createObjectURL(await response.blob());
+    make("a", { href, download: link.download }).click();
+    setTimeout(() => URL.revokeObjectURL(href), 60000);
   };
   const post = (path, body) => ask(path, { method: "POST", body });
   const query = (values) => new URLSearchParams(values).toString();
@@ -139,6 +154,7 @@
   };
   const showDownload = () => {
     id("download").href = `download/${fused.token}?${query({ format: id("format").value })}`;
+    id("download").download = fused.name.replace(/\.png$/, id("format").value);
   };
   const wipe = () => {
     const at = id("wipe").value;
@@ -150,6 +166,7 @@
   for (const name of ["weights", "engine", "tile", "align"]) id(name).addEventListener("change", fuse);
   id("source").addEventListener("change", showSource);
   id("format").addEventListener("change", showDownload);
+  for (const name of ["download", "video-download"]) id(name).addEventListener("click", save);
 
   /* Videos. */
   id("video-fuse").addEventListener("click", async () => {
@@ -164,6 +181,7 @@
     if (!answer) return;
     document.querySelector("#video-result video").src = `video/${answer.token}`;
     id("video-download").href = `video/${answer.token}?download=1`;
+    id("video-download").download = answer.name;
     facts(id("video-facts"), Object.entries(answer.facts));
   });
 

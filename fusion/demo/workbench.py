@@ -18,8 +18,9 @@ from fusion.alignment import Fit
 from fusion.demo.shelf import Item, Shelf
 from fusion.engines import ENGINES
 from fusion.export import export_network
-from fusion.inference import ENCODING, SUFFIXES, Fuser, read_checked, save_fused
+from fusion.inference import ENCODING, LONGEST, SUFFIXES, WITH_ALPHA, Fuser, read_checked, save_fused
 from fusion.score import Scores, score
+from pipeline.atomic import atomic_path
 from pipeline.errors import FusionError, ImageError, InputError
 from pipeline.images import Picture, probe_image, read_image
 
@@ -110,15 +111,23 @@ class Workbench:
             return work(self._fuser(choice))
 
     def download(self, item: Item, suffix: str) -> Path:
-        """A fused image in another format. Raises InputError for one that is not offered."""
+        """A fused image in another format. Raises InputError for one that is not offered or cannot hold its size."""
         kind = SUFFIXES.get(suffix)
         if kind is None:
             raise InputError(f"no format {suffix!r}; there are {', '.join(SUFFIXES)}")
         path = item.path.with_suffix(suffix)
         if not path.is_file():
-            with Image.open(item.path) as image:
-                plain = image.convert("RGB") if kind == "JPEG" and image.mode != "L" else image
-                plain.save(path, format=kind, **ENCODING.get(kind, {}))
+            picture = read_image(item.path, name=item.name)
+            height, width = picture.size
+            longest = LONGEST.get(kind, max(height, width))
+            if max(height, width) > longest:
+                size = f"{width} x {height} pixels"
+                raise InputError(f"{item.name}: {size}, and {kind} holds {longest} a side; choose png or tiff")
+            pixels = _bytes(picture)
+            if picture.alpha is not None and kind in WITH_ALPHA:
+                pixels = np.dstack([pixels, picture.alpha])
+            with atomic_path(path) as temporary:
+                Image.fromarray(pixels).save(temporary, format=kind, **ENCODING.get(kind, {}))
         return path
 
     def _keep(self, picture: Picture, name: str) -> Item:
