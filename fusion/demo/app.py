@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial, wraps
+from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from fusion.alignment import KINDS
+from fusion.demo.answering import answers, number, receive
 from fusion.demo.browser import StoreBrowser
 from fusion.demo.films import can_fuse_films, check_film_upload, fuse_films
 from fusion.demo.samples import Sample, take_sample
@@ -30,15 +30,11 @@ from pipeline.errors import FusionError, InputError
 
 MEBIBYTE = 2**20
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; connect-src 'self'; "
-    "frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 REPORT_POLICY = (  # a report is one file with its script and pictures inside; it may reach nothing else
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; frame-ancestors 'self'; sandbox allow-scripts"
 )
+Thing = TypeVar("Thing")
 PARTS = {"demo.css": "text/css", "demo.js": "text/javascript"}
-Answer = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,44 +60,17 @@ def build_app(options: DemoOptions, shelf: Shelf) -> Starlette:
         Route("/{part:str}", desk.part),
         Route("/api/setup", desk.setup),
         Route("/api/upload", desk.upload, methods=["POST"]),
-        Route("/api/sample/{number:int}", desk.sample, methods=["POST"]),
+        Route("/api/sample/{number:str}", desk.sample, methods=["POST"]),
         Route("/api/fuse", desk.fuse, methods=["POST"]),
         Route("/api/video", desk.fuse_video, methods=["POST"]),
         Route("/video/{token:str}", desk.video),
-        Route("/api/store/{number:int}", desk.store),
+        Route("/api/store/{number:str}", desk.store),
         Route("/picture/{token:str}", desk.picture),
         Route("/download/{token:str}", desk.download),
-        Route("/store/{number:int}/{side:int}/{key:str}", desk.store_picture),
-        Route("/report/{number:int}", desk.report),
+        Route("/store/{number:str}/{side:str}/{key:str}", desk.store_picture),
+        Route("/report/{number:str}", desk.report),
     ]
     return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(options.hosts))])
-
-
-def answers(method: Callable[[Desk, Request], Awaitable[Response]]) -> Callable[[Desk, Request], Awaitable[Response]]:
-    """Adds the safety headers, refuses other sites' requests, and says expected failures in one sentence.
-
-    They are answers with ``problem`` in them: ordinary ones below /api, where browsers would write every 4xx to the
-    console; with a status of 400 elsewhere, where a browser would show or save them as the file that was asked for.
-    """
-
-    @wraps(method)
-    async def answer(self: Desk, request: Request) -> Response:
-        origin = request.headers.get("origin")
-        if origin and urlsplit(origin).netloc != request.headers.get("host"):
-            return Response("another site asked", status_code=403)
-        try:
-            response = await method(self, request)
-        except FusionError as error:
-            asked = request.url.path.startswith("/api/")
-            response = JSONResponse({"problem": str(error)}, status_code=200 if asked else 400)
-        response.headers.setdefault("Content-Security-Policy", POLICY)
-        response.headers.setdefault("Cache-Control", "no-store")
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
-        return response
-
-    return answer
 
 
 class Desk:
@@ -150,29 +119,23 @@ class Desk:
     async def upload(self, request: Request) -> Response:
         """A file as the request's body, its name in ``?name=``; ``?kind=video`` for a video. Answers its token."""
         item = self.shelf.place(request.query_params.get("name", "image"))
-        if not await _receive(request, item.path, self.options.limit_mib * MEBIBYTE):
-            self.shelf.drop(item)
-            return JSONResponse(
-                {"problem": f"{item.name}: over {self.options.limit_mib} MiB"},
-                status_code=413,
-                headers={"Connection": "close"},
-            )
         try:
+            if not await receive(request, item.path, self.options.limit_mib * MEBIBYTE):
+                self.shelf.drop(item)
+                too_long = {"problem": f"{item.name}: over {self.options.limit_mib} MiB"}
+                return JSONResponse(too_long, status_code=413, headers={"Connection": "close"})
             if request.query_params.get("kind") == "video":
                 check_film_upload(item)
                 return JSONResponse({"token": item.token, "name": item.name})
             return JSONResponse(await run_in_threadpool(self._described, item))
-        except FusionError:
+        except (FusionError, ClientDisconnect, OSError):
             self.shelf.drop(item)
             raise
 
     @answers
     async def sample(self, request: Request) -> Response:
         """Put a sample's two images on the shelf."""
-        number = request.path_params["number"]
-        if number >= len(self.options.samples):
-            raise InputError(f"no sample {number}")
-        items = await run_in_threadpool(take_sample, self.shelf, self.options.samples[number])
+        items = await run_in_threadpool(take_sample, self.shelf, _asked_for(request, self.options.samples, "sample"))
         return JSONResponse([self._described(item) for item in items])
 
     @answers
@@ -230,34 +193,30 @@ class Desk:
     async def store(self, request: Request) -> Response:
         """A page of a store's pairs."""
         asked = request.query_params
-        number = asked.get("page", "0")
-        browser = self._store(request)
-        page = int(number) if number.isdecimal() else 0
+        browser, page = _asked_for(request, self.stores, "store"), number(asked.get("page", ""), 0)
         return JSONResponse(await run_in_threadpool(browser.page, page, asked.get("event", ""), asked.get("prior", "")))
 
     @answers
     async def store_picture(self, request: Request) -> Response:
         """One image of a store's pair."""
-        asked = request.path_params
-        content = await run_in_threadpool(self._store(request).picture, asked["key"], asked["side"])
+        asked, browser = request.path_params, _asked_for(request, self.stores, "store")
+        content = await run_in_threadpool(browser.picture, asked["key"], number(asked["side"], -1))
         return Response(content, media_type="image/png")
 
     @answers
     async def report(self, request: Request) -> Response:
         """A benchmark's page, shut off from everything but itself."""
-        number = request.path_params["number"]
-        if number >= len(self.reports):
-            return Response("no such report", status_code=404)
-        headers = {"Content-Security-Policy": REPORT_POLICY}
-        return FileResponse(self.reports[number][1], media_type="text/html", headers=headers)
+        title, path = _asked_for(request, self.reports, "report")
+        if not path.is_file():
+            raise InputError(f"{title}: the benchmark's page is no longer there; `fusioncli bench` makes it again")
+        return FileResponse(path, media_type="text/html", headers={"Content-Security-Policy": REPORT_POLICY})
 
     def _choice(self, request: Request) -> Choice:
         asked = request.query_params
-        tile = asked.get("tile", "0")
         return Choice(
             weights=asked.get("weights", next(iter(self.options.weights))),
             engine=asked.get("engine", "torch"),
-            tile=int(tile) if tile.isdecimal() else -1,
+            tile=number(asked.get("tile", "0"), -1),
         )
 
     def _given(self, request: Request) -> tuple[Item, Item]:
@@ -268,26 +227,13 @@ class Desk:
         height, width = self.bench.check_image(item)
         return {"token": item.token, "name": item.name, "height": height, "width": width}
 
-    def _store(self, request: Request) -> StoreBrowser:
-        number: int = request.path_params["number"]
-        if number >= len(self.stores):
-            raise InputError(f"no store {number}")
-        return self.stores[number]
 
-
-async def _receive(request: Request, path: Path, limit: int) -> bool:
-    """Write the body to ``path``; False as soon as it is, or says it will be, longer than ``limit`` bytes."""
-    announced = request.headers.get("content-length", "0")
-    if not announced.isdecimal() or int(announced) > limit:
-        return False
-    received = 0
-    with path.open("wb") as file:
-        async for chunk in request.stream():
-            received += len(chunk)
-            if received > limit:
-                return False
-            file.write(chunk)
-    return True
+def _asked_for(request: Request, things: Sequence[Thing], what: str) -> Thing:
+    """The one whose number stands in the path. Raises InputError."""
+    asked = number(request.path_params["number"], len(things))
+    if asked >= len(things):
+        raise InputError(f"no {what} of that number; there are {len(things)}")
+    return things[asked]
 
 
 def _part(name: str) -> str:

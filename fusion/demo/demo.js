@@ -10,7 +10,11 @@
   let setup = null;
 
   /* Talking to the server: a failure is an answer with a problem in it. */
-  const problem = (text) => { id("problem").textContent = text; id("problem").hidden = !text; };
+  const problem = (text) => {
+    id("problem").textContent = text;
+    id("problem").hidden = !text;
+    if (text) id("problem").scrollIntoView({ block: "nearest" });
+  };
   const reach = async (path, options = {}) => {
     try {
       const response = await fetch(path, options);

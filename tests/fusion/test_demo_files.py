@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ pytest.importorskip("httpx", reason="starlette's test client needs httpx: pip in
 
 from starlette.testclient import TestClient
 
+from demo_server import running, until
 from test_demo import (
     INFRARED,
     VISIBLE,
@@ -59,3 +63,27 @@ def test_downloads_at_once_are_whole(client: TestClient) -> None:  # noqa: F811
 
     with ThreadPoolExecutor(6) as pool:
         assert set(pool.map(size, range(12))) == {(1120, 800)}
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+    with running(tmp_path, "--weights", "nano") as (address, _):
+        with socket.create_connection(("127.0.0.1", urlsplit(address).port or 0)) as line:
+            line.sendall(
+                b"POST /api/upload?name=a.png HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\nthe beginning"
+            )
+            until(lambda: list((tmp_path / "temporary").glob("fusioncli-demo-*/*.png")))
+        until(lambda: not list((tmp_path / "temporary").glob("fusioncli-demo-*/*.png")), 15)
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/fuse?tile={}", "/api/store/0?page={}", "/api/store/{}", "/api/sample/{}", "/report/{}", "/store/0/{}/a"],
+)
+def test_a_number_of_thousands_of_digits_is_no_traceback(client: TestClient, path: str) -> None:  # noqa: F811
+    if "tile" in path:
+        tokens = [upload(client, png(picture), "a.png")["token"] for picture in (VISIBLE, INFRARED)]
+        path += f"&first={tokens[0]}&second={tokens[1]}"
+    response = client.request("POST" if "tile" in path or "sample" in path else "GET", path.format("9" * 5000))
+    assert response.status_code in (200, 400)
+    assert "problem" in response.json() or response.json()["page"] == 0
