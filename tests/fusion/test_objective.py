@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,9 +11,12 @@ import pytest
 import torch
 
 from fusion.averaging import Average
+from fusion.batch import Batch
 from fusion.catalog import NETWORKS
+from fusion.colour import luma
 from fusion.distillation import Distillation, feature_distance
-from fusion.losses import fusion_loss
+from fusion.edge_losses import TERMS as EDGE_TERMS
+from fusion.losses import TERMS, fusion_loss
 from fusion.network import FusionNetwork, NetworkConfig
 from fusion.objective import Objective, gradient_shares
 from fusion.reader import IndexedReader, open_pairs
@@ -39,6 +43,49 @@ def test_the_teachers_loss_is_the_fusion_loss_of_the_pairs_own_weights(store: Pa
         batch.visible, batch.infrared, network(batch.visible, batch.infrared, batch.text), batch.weights
     )
     assert torch.allclose(outcome.total, expected.total.mean(), rtol=1e-5)
+
+
+def expected_terms(batch: Batch, fused: torch.Tensor, edge_terms: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    """Every term of factor 1 against the clean pair, in single precision; the edge terms see what will be saved."""
+    terms = fusion_loss(batch.target_visible, batch.target_infrared, fused, batch.weights).terms
+    planes = luma(batch.target_visible), batch.target_infrared, luma(fused.clamp(0, 1))
+    return terms | {f"edge.{name}": EDGE_TERMS[name](*planes, torch.zeros_like(planes[0])) for name in edge_terms}
+
+
+def test_the_network_sees_the_degraded_pair_and_the_loss_the_clean_one(store: Path) -> None:
+    clean = first_batch(store)
+    batch = replace(clean, visible=clean.visible * 0.3, infrared=clean.infrared.flip(-1))
+    network = NETWORKS["nano"].build()
+    edge_terms = ("intensity", "gradient", "departure", "checker")
+    outcome = Objective(network, dict.fromkeys([*TERMS, *(f"edge.{name}" for name in edge_terms)], 1.0))(batch)
+    assert torch.equal(outcome.fused, network(batch.visible, batch.infrared))
+    expected = expected_terms(batch, outcome.fused, edge_terms)
+    assert outcome.terms.keys() == expected.keys()
+    for name, term in outcome.terms.items():
+        torch.testing.assert_close(term, expected[name], msg=lambda text, name=name: f"{name}: {text}")
+
+
+class Mix(torch.nn.Module):
+    """One convolution: under autocast its image comes out in half precision, as those of the large networks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = torch.nn.Conv2d(4, 3, 1)
+
+    def forward(self, visible: torch.Tensor, infrared: torch.Tensor) -> torch.Tensor:
+        return self.mix(torch.cat([visible, infrared], dim=1))
+
+
+def test_under_bf16_the_losses_are_taken_in_fp32(store: Path) -> None:
+    batch = first_batch(store)
+    edge_terms = ("gradient", "departure", "qabf", "spurious")
+    objective = Objective(Mix(), dict.fromkeys([*TERMS, *(f"edge.{name}" for name in edge_terms)], 1.0))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert objective.network(batch.visible, batch.infrared).dtype == torch.bfloat16
+        outcome = objective(batch)
+    expected = expected_terms(batch, outcome.fused.float(), edge_terms)
+    for name, term in outcome.terms.items():
+        torch.testing.assert_close(term, expected[name], msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_a_factor_scales_its_term_and_zero_leaves_it_out(store: Path) -> None:
