@@ -17,11 +17,14 @@ from cli import app
 from command_line import Run
 from fusion.edge import EdgeConfig, EdgeNetwork
 from fusion.methods import NetworkMethod, grey_bytes
+from fusion.score import score
 from fusion.text_findings import EVERY, Condition, Finding, Lead, gain, kept, means, read_leads
 from fusion.text_sheet import Album
 from fusion.text_study import Arm, cases, conditions, draw, study
 from fusion.weights import save_weights
+from pipeline.embedders.hashing import HashingEmbedder
 from pipeline.errors import InputError
+from pipeline.events import caption_text
 from pipeline.images import read_image
 from pipeline.store import Store
 
@@ -92,6 +95,66 @@ def test_a_reading_network_is_moved_by_another_text(opened: Store, networks: tup
     assert gain(findings, "Qabf", Lead("told", "misled"), wanted[1].title).mean != 0
     assert all((found.scores["PSNR"] is None) == (found.condition == CLEAN) for found in findings)
     assert 5 < (findings[len(arms)].scores["PSNR"] or 0) < 60
+
+
+class Dimming(EdgeNetwork):
+    """Remembers the texts it is given, and fuses to half of the visible image."""
+
+    def __init__(self, config: EdgeConfig) -> None:
+        super().__init__(config)
+        self.texts: list[torch.Tensor] = []
+
+    def forward(self, visible: torch.Tensor, infrared: torch.Tensor, text: torch.Tensor | None = None) -> torch.Tensor:
+        if text is not None:
+            self.texts.append(text)
+        return visible / 2
+
+
+def dimming(name: str, weights: Path, text: str) -> Arm:
+    made = arm(name, weights, text)
+    made.method.network = Dimming(made.method.network.config)
+    return made
+
+
+def test_an_arm_is_told_the_text_of_its_case_or_of_another_pair_and_degradation(
+    opened: Store, networks: tuple[Path, Path]
+) -> None:
+    every = cases(opened, conditions(MODALITIES, ["low_light"]), "text", "train", None)
+    told, misled = dimming("told", networks[0], "true"), dimming("misled", networks[0], "shuffled")
+    study(opened, [told, misled], every)
+    embedder = HashingEmbedder(int(opened.fingerprint("text")["embedder"]["width"]))
+    texts = torch.from_numpy(embedder.embed([caption_text(case.caption) for case in every]))
+    assert torch.equal(torch.cat(told.method.network.texts), texts)
+    for case, text in zip(every, misled.method.network.texts, strict=True):
+        others = [
+            index
+            for index, other in enumerate(every)
+            if other.row.key != case.row.key and other.condition.label != case.condition.label
+        ]
+        assert any(torch.equal(text[0], texts[index]) for index in others)
+
+
+def test_scores_are_against_the_clean_pair_and_psnr_against_the_networks_own_image_of_it(
+    opened: Store, networks: tuple[Path, Path]
+) -> None:
+    every = cases(opened, conditions(MODALITIES, ["low_light"]), "text", "train", 2)
+    found = study(opened, [dimming("dimmed", networks[1], "none")], every)
+    for case, finding in zip(every, found, strict=True):
+        clean = [read_image(content, name=case.row.key).pixels for content in opened.image_bytes(case.row)]
+        seen = draw(case, (clean[0], clean[1]), MODALITIES)[0][0].permute(1, 2, 0).numpy()
+        fused = np.round(seen / 2 * 255).astype(np.uint8)
+        assert finding.scores["Qabf"] == score(clean[0], clean[1], fused, names=["Qabf"])["Qabf"]
+        if case.condition != CLEAN:
+            error = np.mean((fused.astype(float) - np.round(clean[0] / 510 * 255)) ** 2)
+            assert finding.scores["PSNR"] == pytest.approx(10 * np.log10(255**2 / error), rel=1e-3)
+
+
+def test_a_limit_takes_pairs_evenly_from_the_first_to_the_last(opened: Store) -> None:
+    rows = [case.row for case in cases(opened, [CLEAN], "text", "train", None)]
+    for limit, places in ((1, [0]), (2, [0, 2]), (3, [0, 1, 2]), (9, [0, 1, 2])):
+        assert [case.row for case in cases(opened, [CLEAN], "text", "train", limit)] == [
+            rows[place] for place in places
+        ]
 
 
 def test_the_command_prints_the_table_and_writes_every_score(
