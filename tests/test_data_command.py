@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
+import torch
 
 from pipeline.manifest import load_manifest, manifest_names
 from test_command_line import in_a_terminal
@@ -91,3 +94,32 @@ def test_synth_draws_a_set_that_check_accepts(fusioncli: Run, tmp_path: Path) ->
 def test_every_command_shows_an_example(fusioncli: Run) -> None:
     for name in ("list", "check", "synth"):
         assert f"Example: fusioncli data {name}" in fusioncli("data", name, "--help").stdout
+
+
+def test_what_comes_next_runs_here(fusioncli: Run) -> None:
+    """From drawing to a teacher by the hints alone, as far as this machine has what the first choices need."""
+    drawn = fusioncli("data", "synth", "my own", "--pairs", "5", "--height", "64", "--width", "64")
+    first = shlex.split(next_line(drawn.stderr))
+    assert ("measured" in first) == (find_spec("vllm") is None)
+    if "measured" not in first:
+        first += ["--captioner", "measured", "--embedder", "hashing"]
+    captioned = fusioncli(*first[1:])
+    assert captioned.returncode == 0, captioned.stderr
+    second = shlex.split(next_line(captioned.stderr))
+    assert ("tiny" in second) == (not torch.cuda.is_available())
+    assert fusioncli(*second[1:], "--set", "steps=1", "--set", "network=teacher-tiny").returncode == 0
+
+
+def next_line(said: str) -> str:
+    (line,) = [line for line in said.splitlines() if line.startswith("next: ")]
+    return line.removeprefix("next: ")
+
+
+@pytest.mark.parametrize("allowed", ["100%", "0"])
+def test_where_every_pair_failed_nothing_comes_next(fusioncli: Run, tmp_path: Path, allowed: str) -> None:
+    fusioncli("data", "synth", "own", "--pairs", "2", "--height", "64", "--width", "64")
+    (tmp_path / "own" / "another.txt").write_text("a street")
+    words = ("--captioner", "import", "--from", "own", "--embedder", "hashing", "--max-failed", allowed)
+    done = fusioncli("caption", "--pairs", "own/vi", "own/ir", *words)
+    assert done.returncode == (0 if allowed == "100%" else 3), done.stderr
+    assert "next:" not in done.stderr

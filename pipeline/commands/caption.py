@@ -60,7 +60,7 @@ def caption(
     from pipeline.captioning import CaptionOptions, caption_pairs
     from pipeline.settings import split_settings
     from pipeline.sources import default_store, find_source
-    from pipeline.summary import show_summary
+    from pipeline.summary import show_next, show_summary
 
     settings = split_settings(set_ or ())
     named = {"model": model, "revision": revision, "urls": ",".join(url or ()), "folder": str(from_) if from_ else None}
@@ -83,7 +83,7 @@ def caption(
         max_failed=max_failed,
         plan_only=plan_only,
     )
-    caption_pairs(options, source, tell=lambda summary: show_summary(summary, json))
+    show_next(caption_pairs(options, source, tell=lambda summary: show_summary(summary, json)))
 
 
 def place_in_array() -> tuple[int, int]:

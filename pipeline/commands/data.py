@@ -97,7 +97,9 @@ def synth(
 
     Example: fusioncli data synth data/synthetic --pairs 40 --seed 1
     """
+    import shlex
     from collections import Counter
+    from importlib.util import find_spec
 
     from pipeline.console import emit_json, note, show_table
     from pipeline.synth import draw_pairs
@@ -110,10 +112,10 @@ def synth(
     if json:
         names = ("modality", "type", "severity", "images")
         emit_json({"pairs": len(drawn), "events": [dict(zip(names, row, strict=True)) for row in rows]}, json)
-    if folder.name == "synthetic":
-        note(f"next: fusioncli caption --dataset synthetic --root {folder.parent}")
-    else:
-        note(f"next: fusioncli caption --pairs {folder / 'vi'} {folder / 'ir'}")
+    pairs_of = ["--pairs", str(folder / "vi"), str(folder / "ir")]
+    named = ["--dataset", "synthetic", "--root", str(folder.parent)] if folder.name == "synthetic" else pairs_of
+    anywhere = [] if find_spec("vllm") else ["--captioner", "measured", "--embedder", "hashing"]
+    note(f"next: {shlex.join(['fusioncli', 'caption', *named, *anywhere])}")
 
 
 def _layout(manifest: Manifest) -> list[str]:
