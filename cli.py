@@ -83,6 +83,8 @@ def main() -> None:
         if leaving.code == 130:  # Typer's answer to Ctrl-C, without a word
             fail("interrupted", 130)
         raise
+    except MemoryError:
+        fail("out of memory; ask for smaller images, fewer at once, or --tile where the command has it", 1)
     except OSError as error:
         fail(sentence(error), 1)
     except Exception as error:

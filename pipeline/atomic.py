@@ -23,6 +23,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
+    except OSError as error:
+        if str(error.filename) == str(temporary):
+            error.filename = str(path)  # nobody knows the hidden name
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -117,11 +117,16 @@ def _parts(lines: Sequence[Sequence[str]], width: int | None) -> list[list[int]]
 
 def check_json(destination: str | None) -> None:
     """Raises InputError where no file can be written at ``destination``, before hours of work end there."""
-    if destination is None or destination == "-":
-        return
+    if destination is not None and destination != "-":
+        check_file("--json", destination)
+
+
+def check_file(option: str, destination: str | Path) -> None:
+    """Raises InputError where ``option`` names no place for a file: nothing, a folder, or a folder that is not there."""
     path = Path(destination)
     if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"--json {destination}: {'a folder' if path.is_dir() else f'no folder {path.parent}'}")
+        reason = f"no folder {path.parent}" if not path.is_dir() else "a folder" if str(destination) else "no name"
+        raise InputError(f"{option} {str(destination) or repr('')}: {reason}; name a file")
 
 
 def emit_json(value: object, destination: str) -> None:

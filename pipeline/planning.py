@@ -31,7 +31,8 @@ def open_or_plan(
 ) -> Store:
     """The store at ``location``, planned now if it does not exist.
 
-    Raises FingerprintMismatch, naming the field and both values, when it exists and data or options differ.
+    Raises FingerprintMismatch, naming the field and both values, when it exists and data or options differ, and
+    InputError for numbers out of bounds or a file where its folder should be.
     """
     if limit is not None and limit < 1:
         raise InputError(f"--limit {limit}: at least 1")
@@ -41,6 +42,9 @@ def open_or_plan(
         raise PairingError(f"{root}: no pairs found")
     pairs = pairs[:limit]
     home = place(location)
+    in_the_way = next((one for one in (Path(location), *Path(location).parents) if one.is_file()), None)
+    if in_the_way is not None and "://" not in location:
+        raise InputError(f"--store {location}: {in_the_way} is a file; name a folder")
     if home.exists(HEADER):
         store = Store.open(location)
         size = shard_size or store.header.shard_size

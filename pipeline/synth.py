@@ -18,6 +18,8 @@ from pipeline.street import Street
 
 HEIGHT, WIDTH = 192, 256
 FINER = 2  # scenes are drawn this much larger and averaged down: smooth edges
+MOST = 100_000  # pairs: their numbers have five digits
+SMALLEST, LARGEST = 32, 4096  # pixels a side
 EVERY_TEST = 5  # every fifth pair is held out
 CLEAN_SHARE = 0.25  # of each modality's images have no degradation
 SECOND_SHARE = 0.2  # of the degraded ones have two
@@ -83,12 +85,14 @@ def draw_pairs(
 
     Every fifth pair is named ``test-…``, the others ``train-…``. With ``clean`` the undegraded images go to
     ``clean/vi`` and ``clean/ir``. A line of the truth: {"key", "hour", "split", "events": [{modality, type, severity}]}.
-    Raises InputError for a number below one, a size under 32 pixels, or a folder that already holds something.
+    Raises InputError for a number or size out of bounds, or a folder that already holds something.
     """
     if pairs < 1:
         raise InputError(f"--pairs is {pairs}; draw at least one pair")
-    if min(height, width) < 32:
-        raise InputError(f"a scene of {width} x {height} pixels is too small; 32 is the least")
+    if pairs > MOST:
+        raise InputError(f"--pairs is {pairs}; draw at most {MOST:,}")
+    if not SMALLEST <= min(height, width) <= max(height, width) <= LARGEST:
+        raise InputError(f"a scene of {width} x {height} pixels: a side has {SMALLEST} to {LARGEST}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists and is not an empty folder; name a new one")
     from pipeline.console import progress

@@ -75,9 +75,10 @@ def bench(
     from fusion.paper_tables import paper_datasets, train_variants
     from fusion.score import names_in
     from fusion.tables import console_table
-    from pipeline.console import emit_json, note, show_table
+    from pipeline.console import check_json, emit_json, note, show_table
     from pipeline.errors import InputError
 
+    check_json(json)
     methods = _named("--method", method)
     if table is not None:
         dataset = dataset or list(paper_datasets(table))

@@ -21,8 +21,9 @@ def doctor(
     from dataclasses import asdict
 
     from fusion.doctor import examine
-    from pipeline.console import emit_json, show_table
+    from pipeline.console import check_json, emit_json, show_table
 
+    check_json(json)
     findings = examine(root)
     if json is not None:
         emit_json([asdict(finding) for finding in findings], json)

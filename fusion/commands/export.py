@@ -30,9 +30,10 @@ def export(
     from dataclasses import asdict
 
     from fusion.export import export_network
-    from pipeline.console import emit_json, note, show_table
+    from pipeline.console import check_json, emit_json, note, show_table
     from pipeline.errors import InputError
 
+    check_json(json)
     eight = int8 or precision == "int8"
     if int8 and precision == "fp16":
         raise InputError("--int8 and --precision fp16: choose one")

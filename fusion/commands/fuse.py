@@ -68,9 +68,10 @@ def fuse(
     from fusion.inference import Fuser, Output, check_output, fuse_file
     from fusion.thread_share import usual
     from fusion.video import VideoOptions
-    from pipeline.console import note
+    from pipeline.console import check_json, note
     from pipeline.errors import InputError
 
+    check_json(json)
     asked = Fit(align=align, resize=resize)
     output = Output(grey=grey, sixteen_bit=sixteen_bit)
     options = FolderOptions(output=output, suffix=f".{format.lower()}", jobs=jobs, asked=asked)
@@ -141,9 +142,7 @@ def _fuse_videos(
     from dataclasses import asdict
 
     from fusion.video import fuse_videos
-    from pipeline.console import check_json, emit_json, note, progress
-
-    check_json(json)
+    from pipeline.console import emit_json, note, progress
 
     with progress("rate") as bar:
         task = bar.add_task("fusing", total=None, rate="")

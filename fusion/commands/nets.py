@@ -16,8 +16,9 @@ def nets(
     """
     from fusion.catalog import NETWORKS
     from fusion.cost import count_gflops, count_parameters
-    from pipeline.console import emit_json, show_table
+    from pipeline.console import check_json, emit_json, show_table
 
+    check_json(json)
     rows = []
     for name, entry in NETWORKS.items():
         network = entry.build()

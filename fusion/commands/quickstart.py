@@ -30,8 +30,9 @@ def quickstart(
     from fusion.results import only
     from fusion.tables import console_table
     from pipeline.agreement import agreement_rows
-    from pipeline.console import emit_json, note, show_table
+    from pipeline.console import check_json, emit_json, note, show_table
 
+    check_json(json)
     done = run(QuickstartOptions(out=out, pairs=pairs, seed=seed, settings=tuple(settings or ())))
     if json is not None:
         emit_json(done.bench.as_json(), json)

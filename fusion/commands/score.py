@@ -39,8 +39,9 @@ def score(
     from fusion.score import names_in
     from fusion.scoring import score_files
     from fusion.targets import TARGET_UNITS
-    from pipeline.console import emit_json, show_table
+    from pipeline.console import check_json, emit_json, show_table
 
+    check_json(json)
     names = names_in(metrics, convention)
     card = score_files(
         visible, infrared, fused, convention, names, allow_missing, not no_cache, str(device_named(device)), boxes

@@ -56,9 +56,12 @@ def text_study(
     from fusion.text_findings import EVERY, SCORES, gain, kept, means, read_leads, write_csv
     from fusion.text_sheet import Album
     from fusion.text_study import cases, conditions, study
-    from pipeline.console import emit_json, progress
+    from pipeline.console import check_file, check_json, emit_json, progress
     from pipeline.store import Store
 
+    check_json(json)
+    if out is not None:
+        check_file("--out", out)
     arms = _read_arms(arm)
     leads = read_leads(lead or (), [one.name for one in arms])
     opened = Store.open(store)

@@ -58,10 +58,12 @@ def caption(
     Example: fusioncli caption --dataset roadscene --captioner measured --embedder hashing
     """
     from pipeline.captioning import CaptionOptions, caption_pairs
+    from pipeline.console import check_json
     from pipeline.settings import split_settings
     from pipeline.sources import default_store, find_source
     from pipeline.summary import show_next, show_summary
 
+    check_json(json)
     settings = split_settings(set_ or ())
     named = {"model": model, "revision": revision, "urls": ",".join(url or ()), "folder": str(from_) if from_ else None}
     settings.update({key: value for key, value in named.items() if value})

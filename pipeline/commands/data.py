@@ -23,9 +23,10 @@ def list_datasets(json: Json = None) -> None:
 
     Example: fusioncli data list --json -
     """
-    from pipeline.console import answers, emit_json, show_table
+    from pipeline.console import answers, check_json, emit_json, show_table
     from pipeline.manifest import load_manifest, manifest_names
 
+    check_json(json)
     manifests = [load_manifest(name) for name in manifest_names()]
     if json != "-":
         rows = [
@@ -58,10 +59,11 @@ def check(
     Example: fusioncli data check roadscene --root data
     """
     from pipeline.check import check_dataset
-    from pipeline.console import emit_json, show_table
+    from pipeline.console import check_json, emit_json, show_table
     from pipeline.manifest import load_manifest
     from pipeline.pairs import data_root
 
+    check_json(json)
     report = check_dataset(load_manifest(name), data_root(root))
     if json != "-":
         rows = [
@@ -101,9 +103,10 @@ def synth(
     from collections import Counter
     from importlib.util import find_spec
 
-    from pipeline.console import emit_json, note, show_table
+    from pipeline.console import check_json, emit_json, note, show_table
     from pipeline.synth import draw_pairs
 
+    check_json(json)
     drawn = draw_pairs(folder, pairs, seed, height=height, width=width, clean=clean)
     counts = Counter((event.modality, event.type, event.severity) for events in drawn for event in events)
     rows = [(*event, times) for event, times in sorted(counts.items())]

@@ -22,10 +22,11 @@ def verify(store: Location, json: Json = None) -> None:
     """
     from dataclasses import asdict
 
-    from pipeline.console import answers, emit_json
+    from pipeline.console import answers, check_json, emit_json
     from pipeline.store import Store
     from pipeline.verify import verify as prove
 
+    check_json(json)
     verdict = prove(Store.open(store))
     if json:
         emit_json({"store": store, "ok": not verdict.problems, **asdict(verdict)}, json)
@@ -52,10 +53,11 @@ def show(
 
     Example: fusioncli store show stores/roadscene --key FLIR_00006
     """
-    from pipeline.console import emit_json, show_table
+    from pipeline.console import check_json, emit_json, show_table
     from pipeline.inspection import describe_pair, describe_store
     from pipeline.store import Store
 
+    check_json(json)
     opened = Store.open(store)
     answer = describe_pair(opened, key, prior) if key else describe_store(opened, prior)
     if json:
@@ -75,10 +77,11 @@ def report(
     Example: fusioncli store report stores/roadscene --out report.html
     """
     from pipeline.atomic import write_text
-    from pipeline.console import note
+    from pipeline.console import check_file, note
     from pipeline.pages import report_page
     from pipeline.store import Store
 
+    check_file("--out", out)
     write_text(out, report_page(Store.open(store), prior))
     note(f"wrote {out}")
 
@@ -98,11 +101,14 @@ def compare(
     from pipeline.agreement import agreement_rows, prior_labels, truth_labels
     from pipeline.agreement import compare as agree
     from pipeline.atomic import write_text
-    from pipeline.console import emit_json, show_table
+    from pipeline.console import check_file, check_json, emit_json, show_table
     from pipeline.errors import InputError
     from pipeline.pages import compare_page
     from pipeline.store import Store
 
+    check_json(json)
+    if out is not None:
+        check_file("--out", out)
     opened = Store.open(store)
     is_truth = second.endswith(".jsonl")
     if is_truth and out:
