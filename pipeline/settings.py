@@ -11,6 +11,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from pipeline.errors import InputError, closest
 
 S = TypeVar("S")
+OPTIONS = {"urls": "an endpoint: --url URL", "folder": "a folder: --from DIR"}  # settings with an option of their own
 WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -38,7 +39,7 @@ def build_settings(kind: type[S], settings: Mapping[str, str], where: str) -> S:
             raise InputError(f"{where}: unknown setting {key!r}{closest(key, known)}; it takes: {listing}")
     for name, field in known.items():
         if name not in settings and field.default is MISSING and field.default_factory is MISSING:
-            raise InputError(f"{where} needs {name}: --set {name}=…")
+            raise InputError(f"{where} needs {OPTIONS.get(name, f'{name}: --set {name}=…')}")
     return kind(**{key: _value(hints[key], text, f"{where}: {key}") for key, text in settings.items()})
 
 
