@@ -34,7 +34,9 @@ AT_LEAST = {
     ),
     16: ("validation_crop",),
 }
+LARGEST_CROP = 4096  # pixels
 STAGES = ("teacher", "student")
+COMMANDS = {"teacher": "train-teacher", "student": "distill"}
 DISTILLATION_TERMS = ("features", "output")
 PRIOR_TERM = "prior"
 LOSS_TERMS = (*FUSION_TERMS, *DISTILLATION_TERMS, PRIOR_TERM, *(f"edge.{name}" for name in EDGE_TERMS), "edge.range")
@@ -106,8 +108,8 @@ class Recipe:
             for key in keys:
                 if not getattr(self, key) >= least:
                     raise ManifestError(f"{where}: {key} is {getattr(self, key)}, expected at least {least}")
-        if self.crop < 48 or self.crop % 8:
-            raise ManifestError(f"{where}: crop is {self.crop}, expected a multiple of 8 and at least 48 pixels")
+        if not 48 <= self.crop <= LARGEST_CROP or self.crop % 8:
+            raise ManifestError(f"{where}: crop is {self.crop}, expected a multiple of 8 from 48 to {LARGEST_CROP} pixels")
         if self.batch_size % self.accumulation:
             raise ManifestError(
                 f"{where}: batch_size {self.batch_size} cannot be cut into accumulation {self.accumulation} equal parts"
@@ -155,9 +157,15 @@ def recipe_names() -> list[str]:
 def load_recipe(name: str, stage: str, settings: Sequence[str] = (), base: str | None = None) -> Recipe:
     """Read a recipe by name or from a ``.yaml`` path, for one stage, with ``key=value`` settings on top.
 
-    ``base``: build on this recipe instead of the one that the file names. Raises ManifestError: no such recipe, unknown key (with the closest match), a value of the wrong kind.
+    ``base``: build on this recipe instead of the one that the file names. Raises ManifestError: no such
+    recipe, a stage that it does not describe, unknown key (with the closest match), a value of the wrong kind.
     """
     values = _resolved(name, stage, (), base)
+    (other,) = set(STAGES) - {stage}
+    if _described(name, base) == {other}:
+        raise ManifestError(
+            f"recipe {name} describes no {stage}; use it with `fusioncli {COMMANDS[other]}`, or choose another recipe"
+        )
     for setting in settings:
         key, value = parse_setting(setting)
         values = _merged(values, _nested(key, value))
@@ -206,6 +214,13 @@ def _resolved(name: str, stage: str, seen: tuple[str, ...], base: str | None = N
     own = {key: raw.pop(key, None) or {} for key in STAGES}
     values = _resolved(str(parent), stage, (*seen, name)) if parent else {}
     return _merged(_merged(values, raw), own[stage])
+
+
+def _described(name: str, base: str | None = None) -> set[str]:
+    """The stages that a recipe, or one that it builds on, has keys of their own for."""
+    raw = _read(name)
+    parent = base or raw.get("base")
+    return raw.keys() & STAGES | (_described(str(parent)) if parent else set())
 
 
 def _read(name: str) -> dict[str, Any]:

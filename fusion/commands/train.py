@@ -95,6 +95,10 @@ def distill(
 
 
 def _train(stage: str, options: Options, teachers: list[str] | None = None) -> None:
+    from pipeline.errors import InputError
+
+    if not options.minutes >= 0:
+        raise InputError(f"--minutes {options.minutes:g}: a number of minutes, or 0 for no limit")
     if options.resume:
         _resume(stage, options.resume, options)
     else:
@@ -143,15 +147,14 @@ def _start(stage: str, options: Options, teachers: list[str]) -> None:
 
 
 def _resume(stage: str, run: Path, options: Options) -> None:
-    from fusion.recipe import change_recipe
+    from fusion.recipe import COMMANDS, change_recipe
     from fusion.run import read_origin
     from fusion.training import resume_run
     from pipeline.errors import InputError
 
     recipe = read_origin(run).recipe
     if recipe.stage != stage:
-        other = "train-teacher" if recipe.stage == "teacher" else "distill"
-        raise InputError(f"{run}: a {recipe.stage}'s run; go on with `fusioncli {other} --resume {run}`")
+        raise InputError(f"{run}: a {recipe.stage}'s run; go on with `fusioncli {COMMANDS[recipe.stage]} --resume {run}`")
     result = resume_run(run, change_recipe(recipe, options.changes), minutes=options.minutes)
     _report(result.run, result.step, recipe.steps)
 

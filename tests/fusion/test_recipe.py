@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from command_line import Run
 from fusion.catalog import NETWORKS
 from fusion.recipe import OPERATIONAL, build_recipe, change_recipe, load_recipe, recipe_names
 from pipeline.errors import ManifestError
@@ -20,9 +22,16 @@ def test_the_paper_recipe_is_what_the_paper_states() -> None:
     assert set(student.factors()) - set(teacher.factors()) == {"features", "output"}
 
 
+STUDENTS_ONLY = {"edge", "edge-distilled", "edge-medical", "nano", "nano-distilled", "student-by-edge"}
+
+
 @pytest.mark.parametrize("name", recipe_names())
 @pytest.mark.parametrize("stage", ["teacher", "student"])
 def test_every_shipped_recipe_resolves_to_a_known_network(name: str, stage: str) -> None:
+    if stage == "teacher" and name in STUDENTS_ONLY:
+        with pytest.raises(ManifestError, match="describes no teacher; use it with `fusioncli distill`"):
+            load_recipe(name, stage)
+        return
     recipe = load_recipe(name, stage)
     assert recipe.network in NETWORKS and recipe.factors()
     assert build_recipe(recipe.as_dict(), "again") == recipe  # what a run saves is enough to resume it
@@ -64,6 +73,7 @@ def test_a_recipe_builds_on_another_key_by_key(tmp_path: Path) -> None:
         ("precision=fp8", r"no precision 'fp8' \(did you mean 'fp32'\?\)"),
         ("batch_size=5", None),
         ("accumulation=3", r"cannot be cut into accumulation 3 equal parts"),
+        ("crop=100000", r"crop is 100000, expected a multiple of 8 from 48 to 4096"),
         ("crop=50", r"crop is 50, expected a multiple of 8"),
         ("weights={inensity: 1}", r"unknown term 'inensity' \(did you mean 'intensity'\?\)"),
         ("weights=caption", r"weights 'caption'; expected prior, default"),
@@ -86,6 +96,23 @@ def test_unknown_recipes_and_circles_are_named(tmp_path: Path) -> None:
     path.write_text(f"base: {path}\n")
     with pytest.raises(ManifestError, match="circle"):
         load_recipe(str(path), "teacher")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("train-teacher", "--recipe", "edge"), "describes no teacher"),
+        (("train-teacher", "--recipe", "tiny", "--set", "crop=100000"), "crop is 100000"),
+        (("train-teacher", "--recipe", "tiny", "--minutes", "-1"), "--minutes -1: "),
+        (("distill", "--recipe", "nano", "--teacher", "none", "--minutes", "nan"), "--minutes nan: "),
+    ],
+)
+def test_a_training_that_cannot_be_leaves_no_run(
+    fusioncli: Run, new_store: Callable[..., Path], tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    done = fusioncli(*words, "--store", new_store(tmp_path, pairs=2), "--out", "run")
+    assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_of_nothing_is_refused() -> None:
