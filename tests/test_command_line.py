@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import inspect
 import json
 import os
@@ -18,6 +19,8 @@ from typer.testing import CliRunner
 
 import cli
 from command_line import REPOSITORY, Run
+from fusion.recipe import recipe_names
+from fusion.weights import shipped_names
 from pipeline import errors
 from pipeline.synth import draw_pairs
 from test_package import every_command
@@ -40,6 +43,8 @@ def test_every_command_that_prints_a_table_has_json(words: tuple[str, ...], comm
     prints = re.search(r"\bshow_(table|summary)\(|\banswers\(\)\.print\(", source)
     if prints:
         assert "--json" in options(command), f"{name(words)} prints an answer that no script can read"
+    if "--json" in options(command):
+        assert "check_json(json)" in source, f"{name(words)} notices only at its end that --json is no file"
 
 
 @pytest.mark.parametrize(("words", "command"), every_command(), ids=name)
@@ -73,6 +78,33 @@ def test_json_is_the_only_thing_on_standard_output(tmp_path: Path) -> None:
         assert done.exit_code == 0, done.output
         assert json.loads(done.stdout)
         assert done.stderr == ""
+
+
+@pytest.mark.parametrize("place", ["", ".", "no/such/place.json"])
+def test_json_that_can_be_no_file_is_noticed_first(fusioncli: Run, place: str) -> None:
+    for words in (["nets"], ["score", "nowhere", "nowhere", "nowhere"], ["store", "verify", "nowhere"]):
+        done = fusioncli(*words, "--json", place)
+        assert done.returncode == 2 and done.stderr.startswith("fusioncli: --json "), done.stderr
+        assert done.stdout == "" and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [("store", "report", "nowhere"), ("text-study", "--store", "nowhere", "--arm", "a")])
+@pytest.mark.parametrize("place", [".", "no/such/place"])
+def test_an_output_that_can_be_no_file_is_noticed_first(fusioncli: Run, words: tuple[str, ...], place: str) -> None:
+    done = fusioncli(*words, "--out", place)
+    assert done.returncode == 2 and done.stderr.startswith(f"fusioncli: --out {place}: "), done.stderr
+
+
+def test_a_lack_of_memory_is_one_sentence(tmp_path: Path) -> None:
+    """A process that may have 1 GB, and a scene that needs more."""
+    lines = "import resource, sys, cli; resource.setrlimit(resource.RLIMIT_AS, (10**9, 10**9)); cli.main()"
+    words = ["data", "synth", "drawn", "--pairs", "1", "--height", "4096", "--width", "4096"]
+    done = subprocess.run(
+        [sys.executable, "-c", lines, *words],
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and "fusioncli: out of memory" in done.stderr.splitlines()[-1], done.stderr
 
 
 def in_a_terminal(arguments: list[str], cwd: Path, **environment: str) -> bytes:
@@ -159,6 +191,26 @@ def test_the_topics_are_listed_and_commands_are_helped() -> None:
     done = CliRunner().invoke(cli.app, ["help", "wieghts"])
     assert isinstance(done.exception, errors.InputError)
     assert "did you mean 'weights'" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [TOPICS["recipes"], (REPOSITORY / "docs" / "guides" / "training.md").read_text().replace("…", "*")],
+    ids=["topic", "guide"],
+)
+def test_the_recipes_that_are_named_are_those_there_are(text: str) -> None:
+    """In the first column of the table: names, or beginnings of names."""
+    rows = re.findall(r"^(?:  |\| )(`?[a-z].*?)(?:  +| \|)\S?", text, re.MULTILINE)
+    named = {word.strip("`") for row in rows for word in row.split(", ") if word != "recipe"}
+    for recipe in recipe_names():
+        assert any(fnmatch.fnmatch(recipe, word) for word in named), f"{recipe} is not named"
+    for word in named:
+        assert fnmatch.filter(recipe_names(), word), f"no recipe is called {word}"
+
+
+def test_every_shipped_network_is_named() -> None:
+    named = set(re.findall(r"[a-z-]+", TOPICS["weights"]))
+    assert set(shipped_names()) <= named
 
 
 def test_every_exit_code_is_documented() -> None:

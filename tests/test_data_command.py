@@ -73,10 +73,13 @@ def test_check_of_a_damaged_set_fails_and_names_the_path(fusioncli: Run, data_ro
         (("check", "roadscenes", "--root", "."), "did you mean 'roadscene'"),
         (("check", "tno", "--root", "."), "tno should lie there"),
         (("synth", "new", "--pairs", "0"), "draw at least one pair"),
+        (("synth", "new", "--pairs", "99999999999999999999"), "draw at most 100,000"),
+        (("synth", "new", "--height", "100000000"), "a side has 32 to 4096"),
     ],
 )
-def test_bad_input_is_one_sentence(fusioncli: Run, arguments: tuple[str, ...], words: str) -> None:
+def test_bad_input_is_one_sentence(fusioncli: Run, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
     assert words in one_sentence(fusioncli("--quiet", "data", *arguments), 2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_synth_draws_a_set_that_check_accepts(fusioncli: Run, tmp_path: Path) -> None:
@@ -108,6 +111,22 @@ def test_what_comes_next_runs_here(fusioncli: Run) -> None:
     second = shlex.split(next_line(captioned.stderr))
     assert ("tiny" in second) == (not torch.cuda.is_available())
     assert fusioncli(*second[1:], "--set", "steps=1", "--set", "network=teacher-tiny").returncode == 0
+
+
+@pytest.mark.parametrize("store", ["file", "file/store"])
+def test_a_store_cannot_be_a_file(fusioncli: Run, tmp_path: Path, store: str) -> None:
+    fusioncli("data", "synth", "own", "--pairs", "2", "--height", "64", "--width", "64")
+    (tmp_path / "file").write_text("")
+    words = ("--captioner", "measured", "--embedder", "hashing", "--store", store)
+    done = fusioncli("--quiet", "caption", "--pairs", "own/vi", "own/ir", *words)
+    assert one_sentence(done, 2) == f"fusioncli: --store {store}: file is a file; name a folder"
+
+
+@pytest.mark.parametrize(("captioner", "option"), [("server", "--url"), ("import", "--from")])
+def test_what_a_captioner_lacks_is_named_by_its_option(fusioncli: Run, captioner: str, option: str) -> None:
+    fusioncli("data", "synth", "own", "--pairs", "2", "--height", "64", "--width", "64")
+    words = ("--captioner", captioner, "--embedder", "hashing")
+    assert f"{option} " in one_sentence(fusioncli("--quiet", "caption", "--pairs", "own/vi", "own/ir", *words), 2)
 
 
 def next_line(said: str) -> str:
