@@ -204,13 +204,13 @@ def save_transform(out: Path, transform: dict[str, Any] | None) -> None:
 
 def check_output(out: Path, output: Output, sources: Sequence[Path] = ()) -> None:
     """Raises InputError when ``out`` cannot be an output file: format, depth, folder, or it is one of ``sources``."""
+    if out.is_dir():
+        raise InputError(f"{out}: a folder; give a file name such as {out / 'fused.png'}")
     kind = SUFFIXES.get(out.suffix.lower())
     if kind is None:
         raise InputError(f"{out}: unknown format {out.suffix!r}; use one of {', '.join(SUFFIXES)}")
     if output.sixteen_bit and kind not in DEEP_WRITERS:
         raise InputError(f"{out}: {kind} holds no 16-bit images; use .png or .tiff")
-    if out.is_dir():
-        raise InputError(f"{out}: a folder; give a file name such as {out / 'fused.png'}")
     if not out.parent.is_dir():
         if out.parent.exists():
             raise InputError(f"{out}: cannot be written, {out.parent} is not a folder")

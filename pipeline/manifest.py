@@ -97,7 +97,7 @@ def load_manifest(name: str) -> Manifest:
     if name not in manifest_names():
         raise ManifestError(
             f"no data set called {name!r}{closest(name, manifest_names())}; `fusioncli data list` shows all, and "
-            "--pairs VISIBLE_DIR INFRARED_DIR takes any two folders"
+            "a path that ends in .yaml describes one of your own"
         )
     text = (resources.files("manifests") / "datasets" / f"{name}.yaml").read_text(encoding="utf-8")
     return parse_manifest(name, text)
@@ -122,7 +122,7 @@ def _own_manifest(path: Path) -> Manifest:
 
 def parse_manifest(name: str, text: str, read: Callable[[str], str] | None = None) -> Manifest:
     """Build a manifest from YAML; ``read`` gives the split files it names. Raises ManifestError naming set and key."""
-    raw = read_yaml(text, name)
+    raw = read_yaml(text, f"{name}.yaml")
     if not isinstance(raw, dict):
         raise ManifestError(f"{name}: a manifest is a mapping of {', '.join(sorted(KNOWN_KEYS))}")
     for key in raw:

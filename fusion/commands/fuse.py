@@ -63,13 +63,14 @@ def fuse(
 
     from fusion.alignment import Fit
     from fusion.default_weights import default_weights
+    from fusion.engines import ENGINES
     from fusion.folders import FolderOptions
     from fusion.footage import is_video
     from fusion.inference import Fuser, Output, check_output, fuse_file
     from fusion.thread_share import usual
     from fusion.video import VideoOptions
     from pipeline.console import check_json, note
-    from pipeline.errors import InputError
+    from pipeline.errors import InputError, closest
 
     check_json(json)
     asked = Fit(align=align, resize=resize)
@@ -88,6 +89,9 @@ def fuse(
         raise InputError("--side-by-side, --seconds and --json are for videos")
     if not folders and not videos:
         check_output(out, output, (first, second))
+    if engine not in ("torch", *ENGINES):
+        known = ("torch", *ENGINES)
+        raise InputError(f"--engine {engine}: no such engine{closest(engine, known)}; there are: {', '.join(known)}")
     if weights is None:
         if engine != "torch":
             raise InputError(f"--engine {engine} needs --weights: a folder made by `fusioncli export --to {engine}`")
@@ -121,7 +125,7 @@ def _check_sources(visible: str, infrared: str | None, videos: list[str], side_b
 
 
 def _fuse_folders(fuser: Fuser, visible: Path, infrared: Path, out: Path, options: FolderOptions) -> None:
-    from fusion.folders import Entry, check_entries, fuse_folders
+    from fusion.folders import LOG, Entry, check_entries, fuse_folders
     from pipeline.console import note, progress
     from pipeline.pairs import images_in
 
@@ -133,7 +137,8 @@ def _fuse_folders(fuser: Fuser, visible: Path, infrared: Path, out: Path, option
 
         entries = fuse_folders(fuser, visible, infrared, out, options, on_pair)
     check_entries(entries, out)
-    note(f"wrote {len(entries)} fused images to {out}")
+    kept = sum(entry.kept for entry in entries)
+    note(f"{len(entries)} fused images in {out} ({len(entries) - kept} new, {kept} kept), log: {out / LOG}")
 
 
 def _fuse_videos(
