@@ -8,9 +8,9 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,10 @@ LISTED = 50  # failed pairs named at the end; the log has all
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One line of the log. ``inputs_sha256`` covers both files, the weights and the options."""
+    """One line of the log. ``inputs_sha256`` covers both files, the weights and the options.
+
+    ``kept``: whether the output was there already; that is not in the log.
+    """
 
     stem: str
     status: str
@@ -49,6 +52,7 @@ class Entry:
     inputs_sha256: str
     output_sha256: str
     error: str
+    kept: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,13 +144,14 @@ def read_log(path: Path) -> dict[str, Entry]:
         rows = csv.DictReader(file)
         if tuple(rows.fieldnames or ()) != FIELDS:
             return {}
-        return {row["stem"]: Entry(**row) for row in rows if set(row) == set(FIELDS) and None not in row.values()}
+        whole: list[dict[str, Any]] = [row for row in rows if set(row) == set(FIELDS) and None not in row.values()]
+        return {row["stem"]: Entry(**row) for row in whole}
 
 
 def write_log(path: Path, entries: dict[str, Entry]) -> None:
     """Write the log, sorted by stem."""
     buffer = io.StringIO()
-    rows = csv.DictWriter(buffer, FIELDS)
+    rows = csv.DictWriter(buffer, FIELDS, extrasaction="ignore")
     rows.writeheader()
     rows.writerows(asdict(entries[stem]) for stem in sorted(entries))
     write_bytes(path, buffer.getvalue().encode("utf-8", ANY_NAME))
@@ -154,7 +159,7 @@ def write_log(path: Path, entries: dict[str, Entry]) -> None:
 
 def append_log(log: TextIO, entry: Entry) -> None:
     """Add one line at once, so that a run that is killed knows what it had done."""
-    csv.DictWriter(log, FIELDS).writerow(asdict(entry))
+    csv.DictWriter(log, FIELDS, extrasaction="ignore").writerow(asdict(entry))
     log.flush()
 
 
@@ -186,7 +191,7 @@ def _read(pair: Pair, target: Path, settings: str, asked: Fit, known: Entry | No
         digest = hashlib.sha256(settings.encode() + b"\0" + content).hexdigest()
         entry = replace(entry, inputs_sha256=digest)
         if known and known.status == "ok" and known.inputs_sha256 == digest and _unchanged(target, known, asked):
-            return known
+            return replace(known, kept=True)
         return digest, read_checked(pair.first, pair.second, asked)
     except (FusionError, OSError) as error:
         return replace(entry, error=str(error))
