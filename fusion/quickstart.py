@@ -85,7 +85,7 @@ def quickstart(options: QuickstartOptions) -> QuickstartResult:
         lambda: start_run(recipes["teacher"], [store_place], teacher, overwrite=True),
     )
     clock.time(
-        f"distilling a {recipes['student'].network} network that needs no text, {recipes['student'].steps} steps",
+        f"distilling the network {recipes['student'].network}, which needs no text, {recipes['student'].steps} steps",
         lambda: start_run(recipes["student"], [store_place], student, teachers=[teacher], overwrite=True),
     )
     clock.begin("fusing and scoring the held-out pairs")

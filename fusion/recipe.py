@@ -109,7 +109,9 @@ class Recipe:
                 if not getattr(self, key) >= least:
                     raise ManifestError(f"{where}: {key} is {getattr(self, key)}, expected at least {least}")
         if not 48 <= self.crop <= LARGEST_CROP or self.crop % 8:
-            raise ManifestError(f"{where}: crop is {self.crop}, expected a multiple of 8 from 48 to {LARGEST_CROP} pixels")
+            raise ManifestError(
+                f"{where}: crop is {self.crop}, expected a multiple of 8 from 48 to {LARGEST_CROP} pixels"
+            )
         if self.batch_size % self.accumulation:
             raise ManifestError(
                 f"{where}: batch_size {self.batch_size} cannot be cut into accumulation {self.accumulation} equal parts"

@@ -55,7 +55,7 @@ def bench(
     sheet: Annotated[
         Path | None,
         typer.Option(
-            help="Also draw 24 fixed pairs a data set with crops at 200 %: FILE.png, .webp or .jpg, in pages."
+            help="Also draw 24 fixed pairs a data set with crops at 200 %: FILE.png, .webp or .jpg; pages FILE-DATASET-1.png and so on."
         ),
     ] = None,
     json: Annotated[

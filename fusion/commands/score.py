@@ -32,7 +32,7 @@ def score(
 ) -> None:
     """Score fused images under a named convention.
 
-    Example: fusioncli score data/msrs/vi data/msrs/ir fused --metrics EN,VIF,Qabf --json scores.json
+    Example: fusioncli score data/msrs/test/vi data/msrs/test/ir fused --metrics EN,VIF,Qabf --json scores.json
     """
     from fusion.devices import device_named
     from fusion.metrics import CONVENTIONS, METRICS

@@ -154,7 +154,9 @@ def _resume(stage: str, run: Path, options: Options) -> None:
 
     recipe = read_origin(run).recipe
     if recipe.stage != stage:
-        raise InputError(f"{run}: a {recipe.stage}'s run; go on with `fusioncli {COMMANDS[recipe.stage]} --resume {run}`")
+        raise InputError(
+            f"{run}: a {recipe.stage}'s run; go on with `fusioncli {COMMANDS[recipe.stage]} --resume {run}`"
+        )
     result = resume_run(run, change_recipe(recipe, options.changes), minutes=options.minutes)
     _report(result.run, result.step, recipe.steps)
 
