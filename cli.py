@@ -38,12 +38,25 @@ app = typer.Typer(
 )
 
 
+def show_version(wanted: bool) -> None:
+    """Print the installed version and leave."""
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("fusioncli"))
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     quiet: Annotated[
         bool, typer.Option("--quiet", help="No progress bars and notes; errors and answers stay.")
     ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
 ) -> None:
+    del version
     if quiet:
         from pipeline.console import set_quiet
 

@@ -75,7 +75,7 @@ class PairList(Sequence[Pair]):
 
 def data_root(option: Path | None = None) -> Path:
     """The data root: the option, else FUSIONCLI_DATA, else ``data``. Raises InputError when it does not exist."""
-    root = option or Path(os.environ.get("FUSIONCLI_DATA", "data"))
+    root = option or Path(os.environ.get("FUSIONCLI_DATA") or "data")
     if not root.is_dir():
         raise InputError(f"{root}: no such data folder; give --root DIR or set FUSIONCLI_DATA")
     return root

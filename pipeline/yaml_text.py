@@ -12,8 +12,12 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def read_yaml(content: str | bytes, source: str) -> Any:
-    """The value of one document, of plain types only. Raises ManifestError naming ``source``."""
+    """The value of one document, of plain types only. Raises ManifestError in one line, naming ``source`` and the place in it."""
     try:
         return yaml.load(content, Loader=LOADER)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ManifestError(f"{source}{where}: not valid YAML ({error.problem or error.context})") from error
     except (yaml.YAMLError, UnicodeError) as error:
-        raise ManifestError(f"{source}: not valid YAML ({error})") from error
+        raise ManifestError(f"{source}: not valid YAML ({' '.join(str(error).split())})") from error

@@ -10,6 +10,7 @@ import pty
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -234,6 +235,49 @@ def test_every_variable_that_is_read_is_documented() -> None:
     )
     for variable in re.findall(r"""environ(?:\.get\(|\[)"([A-Z_]+)""", code):
         assert variable in TOPICS["environment"]
+
+
+def test_the_version_stands_alone(fusioncli: Run) -> None:
+    done = fusioncli("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{version('fusioncli')}\n", "")
+
+
+def test_an_empty_data_folder_is_none_named(fusioncli: Run) -> None:
+    done = fusioncli("data", "check", "tno", FUSIONCLI_DATA="")
+    assert done.returncode == 2 and done.stderr.startswith("fusioncli: data: no such data folder"), done.stderr
+
+
+def test_broken_yaml_is_one_line_with_its_place(fusioncli: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("title: ours\nsplits: [train\nfolder: x\n")
+    done = fusioncli("data", "check", "mine.yaml", "--root", ".")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("fusioncli: mine.yaml, line 3, column 7: not valid YAML"), done.stderr
+
+
+@pytest.mark.parametrize("words", [("data", "check", "mine"), ("bench", "--dataset", "mine")])
+def test_a_hint_names_no_option_that_the_command_lacks(fusioncli: Run, words: tuple[str, ...]) -> None:
+    done = fusioncli(*words)
+    assert done.returncode == 2 and "no data set called 'mine'" in done.stderr and "--pairs" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"), [(("--engine", "tensorrt"), "no such engine"), ((), "a folder; give a file")]
+)
+def test_what_fuse_cannot_do_is_named_for_what_it_is(
+    fusioncli: Run, tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    draw_pairs(tmp_path / "own", 1, 0, height=64, width=64)
+    (pair,) = ((path, tmp_path / "own" / "ir" / path.name) for path in (tmp_path / "own" / "vi").iterdir())
+    done = fusioncli("fuse", *pair, "--out", "fused.png" if words else tmp_path / "own", *words)
+    assert done.returncode == 2 and said in done.stderr, done.stderr
+
+
+def test_fusing_a_folder_again_says_what_was_kept(fusioncli: Run, tmp_path: Path) -> None:
+    draw_pairs(tmp_path / "own", 3, 0, height=64, width=64)
+    again = ("fuse", "own/vi", "own/ir", "--out", "out", "--weights", "nano", "--device", "cpu")
+    assert "3 fused images in out (3 new, 0 kept), log: out/fused.csv" in fusioncli(*again).stderr
+    next((tmp_path / "out").glob("*.png")).unlink()
+    assert "3 fused images in out (1 new, 2 kept), log: out/fused.csv" in fusioncli(*again).stderr
 
 
 def test_an_interrupted_command_leaves_with_130(monkeypatch: pytest.MonkeyPatch) -> None:

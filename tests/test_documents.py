@@ -105,7 +105,7 @@ def test_links_to_files_lead_somewhere(path: Path) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_every_option_that_is_mentioned_exists(path: Path) -> None:
     known = {option for _, command in every_command() for parameter in command.params for option in parameter.opts}
-    known |= {"--quiet", "--help", "--install-completion", "--show-completion"}
+    known |= {"--quiet", "--help", "--version", "--install-completion", "--show-completion"}
     known |= {
         "--no-audio",
         "--no-cost",
