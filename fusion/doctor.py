@@ -40,7 +40,7 @@ EXTRAS = (
     Extra(name="ray", modules=("ray",), purpose="captions on a Ray cluster (caption --runner ray)"),
     Extra(name="export", modules=("onnx", "onnxruntime", "openvino"), purpose="export and the engines onnx, openvino"),
     Extra(name="video", modules=("av",), purpose="fusing videos"),
-    Extra(name="demo", modules=("gradio",), purpose="the web page"),
+    Extra(name="demo", modules=("starlette", "uvicorn"), purpose="the web page"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import resource
@@ -89,6 +90,7 @@ def test_doctor_names_what_is_missing_and_how_to_get_it(fusioncli: Run, tmp_path
     assert not findings["Data root"]["ok"]
     assert "--root" in findings["Data root"]["advice"]
     assert not findings["vllm"]["ok"] and "fusioncli[vllm]" in findings["vllm"]["advice"]
+    assert findings["demo"]["ok"] is all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn"))
 
 
 @pytest.mark.slow  # builds both archives and makes an environment
