@@ -24,32 +24,39 @@ class StoreBrowser:
     def __init__(self, location: str) -> None:
         self.store = Store.open(location)
 
-    @cached_property
     def priors(self) -> list[str]:
-        """The finished priors."""
+        """The priors that are finished by now."""
         shards = self.store.header.shards
         return [name for name in self.store.prior_names() if len(self.store.finished(name)) == shards]
 
     def page(self, number: int, event: str = "", prior: str = "") -> dict[str, Any]:
-        """Pairs ``number * PAGE`` onwards that name ``event`` ("" for all), with captions, events and errors."""
-        if prior and prior not in self.priors:
-            raise InputError(f"no finished prior {prior!r}; there are {', '.join(self.priors) or 'none'}")
-        chosen = prior or (self.priors[0] if self.priors else "")
+        """Pairs ``number * PAGE`` onwards that name ``event`` ("" for all), with captions, events and errors.
+
+        Of a number past the last page, the last page.
+        """
+        priors = self.priors()
+        if prior and prior not in priors:
+            raise InputError(f"no finished prior {prior!r}; there are {', '.join(priors) or 'none'}")
+        chosen = prior or (priors[0] if priors else "")
         said = self._said(chosen) if chosen else {}
         rows: Sequence[PlanRow] = self.store.plan()
         labels = sorted({one["type"] for row in said.values() for one in row["events"] or ()})
         if event:
-            rows = [row for row in rows if any(one["type"] == event for one in said[row.key]["events"] or ())]
+            rows = [
+                row for row in rows if any(one["type"] == event for one in said.get(row.key, {}).get("events") or ())
+            ]
+        pages = max(1, -(-len(rows) // PAGE))
+        number = min(number, pages - 1)
         shown = rows[number * PAGE : (number + 1) * PAGE]
         return {
             "name": self.store.header.dataset,
             "modalities": self.store.header.modalities,
-            "priors": self.priors,
+            "priors": priors,
             "prior": chosen,
             "labels": labels,
             "total": len(rows),
             "page": number,
-            "pages": max(1, -(-len(rows) // PAGE)),
+            "pages": pages,
             "pairs": [
                 {
                     "key": row.key,

@@ -190,13 +190,22 @@
   });
 
   /* Stores. */
-  let page = 0, shelf = null;
+  let page = 0, shelf = null, leaf = 0;
   const showStore = async () => {
     id("no-store").hidden = setup.stores.length > 0;
     id("store-view").hidden = setup.stores.length === 0;
     if (!setup.stores.length) return;
-    shelf = await ask(`api/store/${id("store-choice").value}?${query({ page, event: id("event").value, prior: id("prior").value })}`);
-    if (!shelf) return;
+    const mine = ++leaf;
+    const answer = await ask(`api/store/${id("store-choice").value}?${query({ page, event: id("event").value, prior: id("prior").value })}`);
+    if (mine !== leaf) return;
+    if (!answer) {
+      id("pairs").replaceChildren();
+      id("where").textContent = "";
+      return;
+    }
+    shelf = answer;
+    page = shelf.page;
+    let told = false; // of a picture that cannot be shown
     const event = id("event").value, prior = shelf.prior;
     fill(id("prior"), shelf.priors);
     id("prior").value = prior;
@@ -210,6 +219,12 @@
         src: `store/${id("store-choice").value}/${side}/${encodeURIComponent(pair.key)}`,
         alt: `${pair.key}, ${modality}`, title: modality, loading: "lazy",
       }));
+      for (const picture of pictures) {
+        picture.addEventListener("error", () => {
+          if (!told) reach(picture.src);
+          told = true;
+        });
+      }
       const events = pair.events.map((one) => make("span", {
         className: "event", textContent: `${one.modality}: ${one.type.replaceAll("_", " ")}${one.severity ? `, ${one.severity}` : ""}`,
       }));
@@ -218,9 +233,13 @@
       return make("figure", {}, make("div", { className: "both" }, ...pictures), caption);
     }));
   };
-  const turnTo = (number) => { page = number; showStore(); };
+  const turnTo = (number) => {
+    problem("");
+    page = Math.max(0, number);
+    showStore();
+  };
   id("before").addEventListener("click", () => turnTo(page - 1));
-  id("after").addEventListener("click", () => turnTo(page + 1));
+  id("after").addEventListener("click", () => turnTo(Math.min(page + 1, (shelf?.pages ?? 1) - 1)));
   for (const name of ["event", "prior"]) id(name).addEventListener("change", () => turnTo(0));
   id("store-choice").addEventListener("change", () => {
     id("event").replaceChildren();
@@ -229,10 +248,16 @@
   });
 
   /* Benchmarks. */
-  const showReport = () => {
+  const showReport = async () => {
     id("no-report").hidden = setup.reports.length > 0;
     id("report-view").hidden = setup.reports.length === 0;
-    if (setup.reports.length) document.querySelector("#report iframe").src = `report/${id("report-choice").value}`;
+    if (!setup.reports.length) return;
+    const shown = `report/${id("report-choice").value}`, frame = document.querySelector("#report iframe");
+    problem("");
+    const there = await reach(shown);
+    if (shown !== `report/${id("report-choice").value}`) return;
+    frame.hidden = !there;
+    if (there) frame.src = shown;
   };
   id("report-choice").addEventListener("change", showReport);
 

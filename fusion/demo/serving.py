@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fusion.default_weights import default_weights
 from fusion.weights import CONFIG, find_weights, shipped_names
 from pipeline.errors import FusionError, InputError, MissingPackage
+from pipeline.store import Store
 
 if TYPE_CHECKING:
     import uvicorn
@@ -52,7 +53,7 @@ def serve(offer: Offer) -> None:
     options = DemoOptions(
         weights=choose_weights(offer.weights),
         samples=list_samples(offer.samples),
-        stores=offer.stores or [str(path.parent) for path in sorted(Path("stores").glob("*/store.json"))],
+        stores=offer.stores or choose_stores(),
         reports=choose_reports(offer.reports),
         hosts=LOCAL if offer.host in LOOPBACK else ("*",),
         limit_mib=offer.limit_mib,
@@ -123,6 +124,20 @@ def choose_weights(named: Sequence[str]) -> dict[str, str]:
     return {name: name for name in sorted(found, key=lambda name: name != first)}
 
 
+def choose_stores() -> list[str]:
+    """The stores in stores/; one that cannot be opened is left out with a note, since nobody named it."""
+    from pipeline.console import note
+
+    found = []
+    for path in sorted(Path("stores").glob("*/store.json")):
+        try:
+            Store.open(path.parent)
+            found.append(str(path.parent))
+        except FusionError as error:
+            note(f"left out: {error}")
+    return found
+
+
 def choose_reports(named: Sequence[Path]) -> dict[str, Path]:
     """HTML files by title: those named (a file, or a folder with index.html), else bench/ and quickstart/ if there."""
     pages = [path / "index.html" if path.is_dir() else path for path in named]
@@ -131,8 +146,10 @@ def choose_reports(named: Sequence[Path]) -> dict[str, Path]:
             raise InputError(f"{page}: no such file; give the folder that `fusioncli bench --out` wrote")
         if page.suffix != ".html":
             raise InputError(f"{page}: not a benchmark's page; expected an .html file")
-    around = [path for path in (Path("bench/index.html"), Path("quickstart/index.html")) if path.is_file()]
-    return {str(page.parent): page.resolve() for page in pages or around}
+    if not named:
+        pages = [path for path in (Path("bench/index.html"), Path("quickstart/index.html")) if path.is_file()]
+    folders = [page.parent for page in pages]
+    return {str(page.parent if folders.count(page.parent) == 1 else page): page.resolve() for page in pages}
 
 
 def _check_port(host: str, port: int) -> None:

@@ -42,3 +42,49 @@ def test_a_download_that_is_gone_is_said_and_not_saved(forgiven: Any, place: Pat
     forgiven.execute_script("document.getElementById('download').click()")
     until(lambda: "no longer here; give it again" in alert(forgiven))
     assert set(forgiven.downloads.iterdir()) == before
+
+
+def test_haste_does_not_leaf_past_the_last_page(browser: Any) -> None:  # noqa: F811
+    found(browser, "#tab-store").click()
+    until(lambda: "page 1 of 2" in found(browser, "#where").text)
+    browser.execute_script("for (let i = 0; i < 3; i++) document.getElementById('after').click()")
+    until(lambda: "page 2 of 2" in found(browser, "#where").text)
+    assert len(browser.find_elements("css selector", "#pairs figure")) == 2
+
+
+def test_answers_out_of_order_do_not_change_the_page(browser: Any) -> None:  # noqa: F811
+    """The first page's answer is held back until the second's has come."""
+    found(browser, "#tab-store").click()
+    until(lambda: "page 1 of 2" in found(browser, "#where").text)
+    browser.execute_script(
+        """const real = window.fetch;
+        window.fetch = (path, options) => path.includes('page=0')
+            ? new Promise((done) => setTimeout(() => done(real(path, options)), 1500)) : real(path, options);
+        window.late = 0; setTimeout(() => { window.late = 1; }, 3500);"""
+    )
+    found(browser, "#tab-images").click()
+    found(browser, "#tab-store").click()  # asks for the first page again
+    found(browser, "#after").click()
+    until(lambda: browser.execute_script("return window.late"))
+    assert "page 2 of 2" in found(browser, "#where").text
+
+
+def test_a_damaged_picture_is_said(forgiven: Any, place: Path) -> None:  # noqa: F811
+    images = place / "stores" / "mine" / "images"
+    images.rename(place / "elsewhere")
+    try:
+        found(forgiven, "#tab-store").click()
+        until(lambda: "missing; run the same `fusioncli caption` again" in alert(forgiven))
+    finally:
+        (place / "elsewhere").rename(images)
+
+
+def test_a_benchmark_that_is_gone_is_said(forgiven: Any, place: Path) -> None:  # noqa: F811
+    report = place / "bench" / "index.html"
+    report.rename(place / "away.html")
+    try:
+        found(forgiven, "#tab-report").click()
+        until(lambda: "no longer there" in alert(forgiven))
+        assert not found(forgiven, "iframe").is_displayed()
+    finally:
+        (place / "away.html").rename(report)
