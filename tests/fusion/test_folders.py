@@ -180,6 +180,32 @@ def test_a_file_of_the_right_name_alone_is_not_trusted(fuser: Fuser, home: Path)
     assert grey[0].status == "ok" and Image.open(home / "out" / "a.png").mode == "L", "other options, other results"
 
 
+def test_another_fit_tile_or_output_fuses_anew(fuser: Fuser, home: Path) -> None:
+    tiled = Fuser.from_pretrained("nano", device="cpu", tile=256)
+    one_more_run: list[tuple[Fuser, dict[str, Any]]] = [
+        (fuser, {}),
+        (tiled, {}),
+        (fuser, {"asked": Fit(align="none")}),
+        (fuser, {"asked": Fit(resize=True)}),
+        (fuser, {"output": Output(grey=True)}),
+    ]
+    made = home / "out" / "a.png"
+    for number, (other, options) in enumerate(one_more_run):
+        before = made.stat().st_ino if number else None
+        run(other, home, **options)
+        again = made.stat().st_ino
+        assert again != before, (other.tile, options)
+        run(other, home, **options)
+        assert made.stat().st_ino == again, "what the same settings made is kept"
+
+
+def test_a_pair_is_in_the_log_as_soon_as_it_is_told_of(fuser: Fuser, home: Path) -> None:
+    logged: list[set[str]] = []
+    log = home / "out" / LOG
+    fuse_folders(fuser, home / "vi", home / "ir", home / "out", on_pair=lambda entry: logged.append(set(read_log(log))))
+    assert logged == [set("abcdef"[:count]) for count in range(1, 7)]
+
+
 def test_pairs_of_unlike_size_fail_alone_and_are_scaled_when_asked(fuser: Fuser, home: Path) -> None:
     Image.new("L", (16, 12)).save(home / "ir" / "b.png")
     entries = run(fuser, home)
