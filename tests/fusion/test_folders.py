@@ -180,23 +180,22 @@ def test_a_file_of_the_right_name_alone_is_not_trusted(fuser: Fuser, home: Path)
     assert grey[0].status == "ok" and Image.open(home / "out" / "a.png").mode == "L", "other options, other results"
 
 
-def test_another_fit_tile_or_output_fuses_anew(fuser: Fuser, home: Path) -> None:
+def test_another_tile_fit_or_output_fuses_anew(fuser: Fuser, home: Path) -> None:
     tiled = Fuser.from_pretrained("nano", device="cpu", tile=256)
-    one_more_run: list[tuple[Fuser, dict[str, Any]]] = [
+    made, before = home / "out" / "a.png", None
+    for other, options in (
         (fuser, {}),
         (tiled, {}),
         (fuser, {"asked": Fit(align="none")}),
         (fuser, {"asked": Fit(resize=True)}),
-        (fuser, {"output": Output(grey=True)}),
-    ]
-    made = home / "out" / "a.png"
-    for number, (other, options) in enumerate(one_more_run):
-        before = made.stat().st_ino if number else None
+        (fuser, {"asked": Fit(resize=True), "output": Output(grey=True)}),
+    ):
         run(other, home, **options)
-        again = made.stat().st_ino
-        assert again != before, (other.tile, options)
+        new = made.stat().st_ino
+        assert new != before, (other.tile, options)
         run(other, home, **options)
-        assert made.stat().st_ino == again, "what the same settings made is kept"
+        before = made.stat().st_ino
+        assert before == new, "what the same settings made is kept"
 
 
 def test_a_pair_is_in_the_log_as_soon_as_it_is_told_of(fuser: Fuser, home: Path) -> None:
