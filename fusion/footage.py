@@ -57,9 +57,9 @@ def webcam(source: str) -> tuple[str, str] | None:
 
 
 class Footage:
-    """An opened video. ``frames`` may be read once; the audio packets met on the way gather in ``audio``."""
+    """An opened video. ``frames`` may be read once; the audio packets met on the way gather in ``audio``.
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, kind: str | None = None) -> None:
         av = load_av()
         self.source = source
         live = is_live(source)
@@ -71,7 +71,7 @@ class Footage:
                 self.container = _opened_webcam(source, *camera)
             else:
                 whole = {"rtsp_transport": "tcp"} if source.startswith("rtsp") else {}
-                self.container = av.open(source, options=whole, timeout=SILENCE if live else None)
+                self.container = av.open(source, format=kind, options=whole, timeout=SILENCE if live else None)
         except (av.error.FFmpegError, OSError) as error:
             raise InputError(f"{source}: not a video that can be opened ({reason_of(error)})") from error
         if not self.container.streams.video:

@@ -87,12 +87,13 @@ def fuse_videos(
     out: Path,
     options: VideoOptions | None = None,
     on_frame: Callable[[int, float, int | None], None] = lambda frames, rate, total: None,
+    kinds: tuple[str | None, str | None] = (None, None),
 ) -> Report:
     """Fuse two videos, or with ``side_by_side`` the halves of one, into ``out``; any may be a URL or a webcam.
 
     ``on_frame`` hears the frames so far, the rate now and about how many there will be. Time stamps are the visible
     video's; audio is copied from it, else from the infrared one. A live source is ended by the keyboard; what was fused
-    until then is kept. Raises InputError, PairingError, FusionError; then nothing is kept.
+    until then is kept. ``kinds``: what Footage takes for each video. Raises InputError, PairingError, FusionError; then nothing is kept.
     """
     options = options or VideoOptions()
     check_film(out)
@@ -100,10 +101,10 @@ def fuse_videos(
         raise InputError("give two videos, or one with --side-by-side visible-infrared or infrared-visible")
     if any(not is_live(name) and Path(name).resolve() == out.resolve() for name in (visible, infrared) if name):
         raise InputError(f"{out}: is one of the videos to be fused; give another name with --out")
-    footage = [Footage(visible)]
+    footage = [Footage(visible, kinds[0])]
     try:
         if infrared is not None:
-            footage.append(Footage(infrared))
+            footage.append(Footage(infrared, kinds[1]))
         sound = next((one for one in footage if one.sound is not None), None) if options.audio else None
         with atomic_path(out) as temporary:
             return _Fusing(fuser, footage, sound, options, on_frame).into(temporary, out)

@@ -17,12 +17,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from fusion.alignment import KINDS
+from fusion.alignment import KINDS, Fit
 from fusion.demo.answering import answers, number, receive
 from fusion.demo.browser import StoreBrowser
-from fusion.demo.films import can_fuse_films, check_film_upload, fuse_films
+from fusion.demo.films import SECONDS, can_fuse_films, film_kind, fuse_films
 from fusion.demo.samples import Sample, take_sample
 from fusion.demo.shelf import Item, Shelf
+from fusion.demo.wording import page_words
 from fusion.demo.workbench import TILES, Choice, Workbench
 from fusion.engines import ENGINES
 from fusion.inference import SUFFIXES
@@ -111,6 +112,7 @@ class Desk:
                 "stores": [browser.store.name for browser in self.stores],
                 "reports": [title for title, _ in self.reports],
                 "video": can_fuse_films(),
+                "seconds": SECONDS,
                 "limit": self.options.limit_mib * MEBIBYTE,
             }
         )
@@ -125,7 +127,7 @@ class Desk:
                 too_long = {"problem": f"{item.name}: over {self.options.limit_mib} MiB"}
                 return JSONResponse(too_long, status_code=413, headers={"Connection": "close"})
             if request.query_params.get("kind") == "video":
-                check_film_upload(item)
+                film_kind(item)
                 return JSONResponse({"token": item.token, "name": item.name})
             return JSONResponse(await run_in_threadpool(self._described, item))
         except (FusionError, ClientDisconnect, OSError):
@@ -140,12 +142,10 @@ class Desk:
 
     @answers
     async def fuse(self, request: Request) -> Response:
-        """Fuse ``first`` and ``second`` (tokens) by ``weights``, ``engine`` and ``tile``, brought together by ``align``."""
+        """Fuse ``first`` and ``second`` (tokens) by ``weights``, ``engine`` and ``tile``, brought together by ``align`` and ``resize``."""
         choice = self._choice(request)
         first, second = self._given(request)
-        fused = await run_in_threadpool(
-            self.bench.fuse, first, second, choice, request.query_params.get("align") or None
-        )
+        fused = await run_in_threadpool(self.bench.fuse, first, second, choice, _fit(request))
         return JSONResponse(
             {
                 "token": fused.item.token,
@@ -160,10 +160,12 @@ class Desk:
 
     @answers
     async def fuse_video(self, request: Request) -> Response:
-        """Fuse two uploaded videos by ``weights``."""
+        """Fuse two uploaded videos by ``weights``, brought together by ``align`` and ``resize``."""
         choice = self._choice(request)
         first, second = self._given(request)
-        fused = await run_in_threadpool(self.bench.borrow, choice, partial(fuse_films, self.shelf, first, second))
+        fused = await run_in_threadpool(
+            self.bench.borrow, choice, partial(fuse_films, self.shelf, first, second, _fit(request))
+        )
         return JSONResponse({"token": fused.item.token, "name": fused.item.name, "facts": fused.facts})
 
     @answers
@@ -226,6 +228,13 @@ class Desk:
     def _described(self, item: Item) -> dict[str, Any]:
         height, width = self.bench.check_image(item)
         return {"token": item.token, "name": item.name, "height": height, "width": width}
+
+
+def _fit(request: Request) -> Fit:
+    """What may be done to the pair. Raises InputError."""
+    asked = request.query_params
+    with page_words({}):
+        return Fit(align=asked.get("align") or None, resize=asked.get("resize") == "true")
 
 
 def _asked_for(request: Request, things: Sequence[Thing], what: str) -> Thing:

@@ -135,7 +135,7 @@
     id("status").textContent = "fusing…";
     const answer = await post(`api/fuse?${query({
       first: first.token, second: second.token, weights: id("weights").value, engine: id("engine").value, tile: id("tile").value,
-      align: id("align").value,
+      align: id("align").value, resize: id("resize").checked,
     })}`);
     if (mine !== turn) return;
     id("status").textContent = "";
@@ -167,7 +167,7 @@
   };
   id("wipe").addEventListener("input", wipe);
   id("fuse").addEventListener("click", fuse);
-  for (const name of ["weights", "engine", "tile", "align"]) id(name).addEventListener("change", fuse);
+  for (const name of ["weights", "engine", "tile", "align", "resize"]) id(name).addEventListener("change", fuse);
   id("source").addEventListener("change", showSource);
   id("format").addEventListener("change", showDownload);
   for (const name of ["download", "video-download"]) id(name).addEventListener("click", save);
@@ -178,7 +178,10 @@
     problem("");
     id("video-fuse").disabled = true;
     id("video-status").textContent = "fusing…";
-    const answer = await post(`api/video?${query({ first: first.token, second: second.token, weights: id("video-weights").value })}`);
+    const answer = await post(`api/video?${query({
+      first: first.token, second: second.token, weights: id("video-weights").value, align: id("video-align").value,
+      resize: id("video-resize").checked,
+    })}`);
     id("video-fuse").disabled = false;
     id("video-status").textContent = "";
     id("video-result").hidden = !answer;
@@ -268,7 +271,10 @@
     fill(id("video-weights"), setup.weights);
     fill(id("engine"), setup.engines);
     fill(id("tile"), setup.tiles, (value) => (value ? `${value} px` : "whole image"));
-    id("align").append(...setup.aligns.map((value) => make("option", { value, textContent: value })));
+    for (const name of ["align", "video-align"]) {
+      id(name).append(...setup.aligns.map((value) => make("option", { value, textContent: value })));
+    }
+    id("seconds").textContent = setup.seconds;
     fill(id("format"), setup.formats, (value) => value.slice(1));
     id("sample").append(...setup.samples.map((title, index) => make("option", { value: index, textContent: title })));
     const numbered = (select, names) => select.append(...names.map((name, index) => make("option", { value: index, textContent: name })));

@@ -1,4 +1,4 @@
-"""Fusing two short uploaded videos. Only containers that hold their own pictures are opened."""
+"""Fusing two short uploaded videos. Only containers that hold their own pictures are opened, each as what it claims to be."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from fusion.alignment import Fit
 from fusion.demo.shelf import Item, Shelf
+from fusion.demo.wording import page_words
 from fusion.inference import Fuser
-from fusion.video import VideoOptions, fuse_videos
+from fusion.video import Report, VideoOptions, fuse_videos
 from pipeline.errors import FusionError, InputError
 
 SECONDS = 20.0  # of video: more is a task for the command line
-# A playlist may name other files of this machine, which the decoder would read; these formats do not.
+# A playlist may name other files of this machine, which the decoder would read; these formats, by FFmpeg's names, do not.
 FORMATS: dict[str, Callable[[bytes], bool]] = {
-    ".mp4": lambda head: head[4:8] == b"ftyp",
-    ".mkv": lambda head: head[:4] == b"\x1a\x45\xdf\xa3",
-    ".avi": lambda head: head[:4] == b"RIFF" and head[8:12] == b"AVI ",
+    "mov": lambda head: head[4:8] == b"ftyp",
+    "matroska": lambda head: head[:4] == b"\x1a\x45\xdf\xa3",
+    "avi": lambda head: head[:4] == b"RIFF" and head[8:12] == b"AVI ",
 }
 
 
@@ -34,27 +36,36 @@ def can_fuse_films() -> bool:
     return find_spec("av") is not None
 
 
-def check_film_upload(item: Item) -> None:
-    """Raises InputError for what is not an MP4 (MOV), Matroska (WebM) or AVI file, told by its content."""
+def film_kind(item: Item) -> str:
+    """Which of FORMATS a file claims to be by its first bytes. Raises InputError for none of them."""
     with item.path.open("rb") as file:
         head = file.read(12)
-    if not any(belongs(head) for belongs in FORMATS.values()):
-        raise InputError(f"{item.name}: not an MP4, MOV, MKV, WebM or AVI video")
+    for kind, belongs in FORMATS.items():
+        if belongs(head):
+            return kind
+    raise InputError(f"{item.name}: not an MP4, MOV, MKV, WebM or AVI video")
 
 
-def fuse_films(shelf: Shelf, first: Item, second: Item, fuser: Fuser) -> FusedFilm:
-    """Fuse the first SECONDS of two videos into an MP4. Raises FusionError in the words of the files' names."""
-    for item in (first, second):
-        check_film_upload(item)
+def fuse_films(shelf: Shelf, first: Item, second: Item, asked: Fit, fuser: Fuser) -> FusedFilm:
+    """Fuse the first SECONDS of two videos into an MP4. Raises FusionError in the page's words."""
+    kinds = film_kind(first), film_kind(second)  # the decoder tries no other: a text may begin like a film
     made = shelf.place(f"{Path(first.name).stem}-fused.mp4")
+    options = VideoOptions(asked=asked, seconds=SECONDS)
+    total: int | None = None
+
+    def hear(frames: int, rate: float, expected: int | None) -> None:
+        nonlocal total
+        total = expected
+
     try:
-        report = fuse_videos(fuser, str(first.path), str(second.path), made.path, VideoOptions(seconds=SECONDS))
-    except FusionError as error:
+        with page_words({item.path: item.name for item in (first, second, made)}):
+            report = fuse_videos(fuser, str(first.path), str(second.path), made.path, options, hear, kinds)
+    except FusionError:
         shelf.drop(made)
-        message = str(error).replace(str(first.path), first.name).replace(str(second.path), second.name)
-        raise type(error)(message) from error
+        raise
     facts = {
         "frames": str(report.frames),
+        "length": _length(report, total),
         "frames a second, fusing": f"{report.rate:.1f}",
         "frames a second, playing": f"{report.playback:.3g}",
         "infrared frames repeated": str(report.repeated),
@@ -63,3 +74,11 @@ def fuse_films(shelf: Shelf, first: Item, second: Item, fuser: Fuser) -> FusedFi
         "sound": "copied" if report.audio else "none",
     }
     return FusedFilm(item=made, facts=facts)
+
+
+def _length(report: Report, total: int | None) -> str:
+    """How long the fused video is; of how much, where it was cut at SECONDS."""
+    seconds = report.frames / report.playback
+    if total is not None and total > report.frames and seconds > SECONDS - 1:
+        return f"the first {SECONDS:g} of {total / report.playback:.0f} seconds"
+    return f"{seconds:.1f} seconds"

@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fusion.alignment import Fit
+from fusion.alignment import STRICT, Fit
 from fusion.demo.shelf import Item, Shelf
+from fusion.demo.wording import page_words
 from fusion.engines import ENGINES
-from fusion.export import export_network
+from fusion.export import FILES, export_network
 from fusion.inference import ENCODING, LONGEST, SUFFIXES, WITH_ALPHA, Fuser, read_checked, save_fused
 from fusion.score import Scores, score
 from pipeline.atomic import atomic_path
-from pipeline.errors import FusionError, ImageError, InputError
+from pipeline.errors import ImageError, InputError
 from pipeline.images import Picture, probe_image, read_image
 
 MAX_PIXELS = 40_000_000  # of one image: what a laptop fuses without tiles
@@ -87,16 +88,16 @@ class Workbench:
             save_fused(shown, picture.as_rgb(), picture)
         return Item(token=item.token, name=f"{Path(item.name).stem}.png", path=shown)
 
-    def fuse(self, first: Item, second: Item, choice: Choice, align: str | None = None) -> Fused:
-        """Fuse two uploaded images, aligned as fusion.alignment.Fit says. Raises FusionError in the files' names."""
-        try:
-            fitted = read_checked(first.path, second.path, Fit(align=align))
-        except FusionError as error:
-            raise type(error)(_in_their_names(str(error), first, second)) from error
+    def fuse(self, first: Item, second: Item, choice: Choice, asked: Fit = STRICT) -> Fused:
+        """Fuse two uploaded images, brought together as asked. Raises FusionError in the page's words."""
+        with page_words({first.path: first.name, second.path: second.name}):
+            fitted = read_checked(first.path, second.path, asked)
         visible, infrared = fitted.visible, fitted.infrared
         sources = (first, second)
         if fitted.transform is not None:
-            sources = (self._keep(visible, first.name), self._keep(infrared, second.name))
+            sources = (self._keep(visible, first.name, "aligned"), self._keep(infrared, second.name, "aligned"))
+        elif asked.resize:
+            sources = (first, self._keep(infrared, second.name, "scaled"))
         picture, milliseconds = self.borrow(choice, lambda fuser: _timed(fuser, visible, infrared))
         item = self.shelf.place(f"{Path(first.name).stem}-fused.png")
         save_fused(item.path, picture, visible)
@@ -130,8 +131,8 @@ class Workbench:
                 Image.fromarray(pixels).save(temporary, format=kind, **ENCODING.get(kind, {}))
         return path
 
-    def _keep(self, picture: Picture, name: str) -> Item:
-        item = self.shelf.place(f"{Path(name).stem} aligned.png")
+    def _keep(self, picture: Picture, name: str, how: str) -> Item:
+        item = self.shelf.place(f"{Path(name).stem} {how}.png")
         save_fused(item.path, picture.as_rgb(), picture)
         return item
 
@@ -154,9 +155,11 @@ class Workbench:
         if choice.engine == "torch":
             return Fuser.from_pretrained(source, tile=choice.tile or None)
         exported = self.shelf.folder / "exported" / f"{list(self.weights).index(choice.weights)}-{choice.engine}"
-        if not (exported / "export.json").is_file():
-            export_network(source, choice.engine, exported)
-        return Fuser.from_pretrained(exported, engine=choice.engine, tile=choice.tile or None)
+        name = f"{choice.weights} for {choice.engine}"
+        with page_words({exported / FILES[choice.engine]: name, exported: name}):
+            if not (exported / "export.json").is_file():
+                export_network(source, choice.engine, exported)
+            return Fuser.from_pretrained(exported, engine=choice.engine, tile=choice.tile or None)
 
 
 def _timed(fuser: Fuser, visible: Picture, infrared: Picture) -> tuple[NDArray[np.float32], float]:
@@ -168,10 +171,3 @@ def _timed(fuser: Fuser, visible: Picture, infrared: Picture) -> tuple[NDArray[n
 def _bytes(picture: Picture) -> NDArray[np.uint8]:
     unit = picture.as_grey() if picture.pixels.ndim == 2 else picture.as_rgb()
     return np.rint(unit * 255).astype(np.uint8)
-
-
-def _in_their_names(message: str, *items: Item) -> str:
-    """A message about files on the shelf, with the names that people gave them."""
-    for item in items:
-        message = message.replace(str(item.path), item.name)
-    return message

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from chromium import browser_marks
 from demo_server import until
+from test_demo import film
 from test_demo_browser import (
     address,  # noqa: F401 # fixtures, as are the next
     browser,  # noqa: F401
     chrome,  # noqa: F401
     found,
     fuse_pair,
+    fused_shown,
+    give,
+    pair,
     place,  # noqa: F401
 )
 from test_page_browser import page  # noqa: F401
@@ -88,3 +96,54 @@ def test_a_benchmark_that_is_gone_is_said(forgiven: Any, place: Path) -> None:  
         assert not found(forgiven, "iframe").is_displayed()
     finally:
         (place / "away.html").rename(report)
+
+
+def test_videos_of_two_sizes_are_brought_together_on_the_page(forgiven: Any, place: Path) -> None:  # noqa: F811
+    pytest.importorskip("av", reason="videos need PyAV: pip install 'fusioncli[video]'")
+    found(forgiven, "#tab-video").click()
+    assert "first 20 seconds" in found(forgiven, "#video").text
+    for side, picture, step in zip(("first", "second"), pair(place), (1, 2), strict=True):
+        pixels = np.asarray(Image.open(picture).convert("RGB"))[::step, ::step]
+        film(place / f"{side}.mp4", [pixels] * 3)
+        found(forgiven, f"#video .drop[data-side={side}] input").send_keys(str(place / f"{side}.mp4"))
+    until(lambda: found(forgiven, "#video-fuse").is_enabled())
+    found(forgiven, "#video-fuse").click()
+    until(lambda: "“scale to one size” scales the infrared image; “align” brings" in alert(forgiven))
+    found(forgiven, "#video-resize").click()
+    found(forgiven, "#video-fuse").click()
+    until(lambda: found(forgiven, "#video-result").is_displayed())
+    assert "0.3 seconds" in found(forgiven, "#video-facts").text
+
+
+def test_long_names_fit_a_phone(browser: Any, place: Path) -> None:  # noqa: F811
+    metrics = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    wide = "return document.documentElement.scrollWidth - innerWidth"
+    try:
+        long = place / f"{'a_very_long_name_without_a_break' * 3}.png"
+        shutil.copy(pair(place)[0], long)
+        give(browser, "first", long)
+        give(browser, "second", pair(place)[1])
+        until(lambda: fused_shown(browser))
+        grow = """const shown = [...document.querySelectorAll('[role=tabpanel]')].find((panel) => !panel.hidden);
+            for (const one of shown.querySelectorAll('select, figcaption strong')) {
+                const into = one.tagName === 'SELECT' ? one.appendChild(document.createElement('option')) : one;
+                into.textContent = arguments[0].repeat(3); into.selected = true; }"""
+        for tab in ("images", "video", "store", "report"):
+            found(browser, f"#tab-{tab}").click()
+            if tab == "store":
+                until(lambda: browser.find_elements("css selector", "#pairs figure"))
+            browser.execute_script(grow, long.stem)
+            assert browser.execute_script(wide) <= 0
+            if tab == "images":
+                left, right = (found(browser, f".stage .{side}").rect for side in ("left", "right"))
+                assert left["x"] + left["width"] <= right["x"]
+            save(browser, f"long-{tab}")
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def save(browser: Any, name: str) -> None:  # noqa: F811
+    folder = os.environ.get("FUSIONCLI_TEST_PICTURES")
+    if folder:
+        browser.save_screenshot(f"{folder}/demo-{name}.png")
