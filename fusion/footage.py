@@ -59,6 +59,9 @@ def webcam(source: str) -> tuple[str, str] | None:
 class Footage:
     """An opened video. ``frames`` may be read once; the audio packets met on the way gather in ``audio``.
 
+    ``kind``: the one format, as FFmpeg calls it, that a file may be of; default any.
+    """
+
     def __init__(self, source: str, kind: str | None = None) -> None:
         av = load_av()
         self.source = source
