@@ -129,6 +129,26 @@ def test_an_island_costs_departure_and_spurious_contours() -> None:
         assert float(term(bright, dark, island, BLEND)) > 0.005
 
 
+def test_a_departure_is_paid_with_its_square_eight_times() -> None:
+    """To the brighter source: 0.1 off costs 0.1 + 8 x 0.01, and being as far above it the same."""
+    bright, dark = torch.full_like(FIRST, 0.4), torch.full_like(FIRST, 0.2)
+    for fused in (0.3, 0.5):
+        assert float(departure_term(dark, bright, torch.full_like(FIRST, fused), BLEND)) == pytest.approx(
+            0.18, abs=1e-5
+        )
+
+
+def test_a_contour_is_paid_for_at_five_scales_beyond_one_grey_level() -> None:
+    """A step has half its height in Sobel / 8, in two columns at every scale: 2 of 96, of 48, of 24, of 12, of 6."""
+    flat = torch.full_like(FIRST, 0.4)
+    for height, strength in ((0.2, 0.1), (0.02, 0.01), (1.9 / 255, 0.95 / 255)):
+        step = flat.clone()
+        step[..., 48:] += height
+        columns = sum(2 / width for width in (96, 48, 24, 12, 6))
+        expected = columns * max(0.0, strength - 1 / 255)
+        assert float(spurious_term(flat, flat, step, BLEND)) == pytest.approx(expected, rel=0.02, abs=1e-6)
+
+
 def test_copying_one_source_gains_nothing_from_the_geometric_mean() -> None:
     copied, mixed = (float(vif_term(FIRST, SECOND, fused, BLEND)) for fused in (FIRST, MIXED))
     assert mixed < copied

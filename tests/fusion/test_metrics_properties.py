@@ -231,6 +231,35 @@ def test_a_target_kept_and_a_target_lost() -> None:
     assert kept.contrast[1].isnan() and kept.level[1].isnan()
 
 
+def test_a_targets_surroundings_are_a_ring_half_its_box_wide() -> None:
+    """A stripe in the fifth and last column of the ring: 20 of its 300 pixels, so its mean is 60 instead of 50."""
+    visible, fused = torch.full((1, 1, 60, 60), 50.0), torch.full((1, 1, 60, 60), 50.0)
+    fused[..., 20:30, 20:30] = 150
+    infrared = fused.clone()
+    infrared[..., 34] = 200
+    found = departures.target_retention(visible, infrared, fused, torch.tensor([[20, 20, 30, 30]]))
+    assert found.contrast.tolist() == pytest.approx([(150 - 50) / (150 - 60)])
+
+
+def test_a_dark_target_that_stands_out_more_is_the_one_to_keep() -> None:
+    dark, weak = torch.full((1, 1, 60, 60), 150.0), torch.full((1, 1, 60, 60), 100.0)
+    dark[..., 20:30, 20:30], weak[..., 20:30, 20:30] = 50, 120
+    boxes = torch.tensor([[20, 20, 30, 30]])
+    for first, second in ((dark, weak), (weak, dark)):
+        assert departures.target_retention(first, second, dark, boxes).contrast.tolist() == pytest.approx([1])
+        assert departures.target_retention(first, second, weak, boxes).contrast.tolist() == pytest.approx([-0.2])
+
+
+@pytest.mark.parametrize(("height", "share"), [(15, 0), (16, 0), (17, 2 / 40)])
+def test_an_edge_is_spurious_from_more_than_eight_grey_levels_on(height: int, share: float) -> None:
+    """A step has half its height in Sobel / 8, in the two columns beside it."""
+    flat = torch.full((1, 1, 40, 40), 100.0)
+    stepped = flat.clone()
+    stepped[..., 20:] += height
+    assert departures.spurious_edge_share(flat, flat, stepped).item() == pytest.approx(share)
+    assert departures.spurious_edge_share(flat, stepped, stepped).item() == 0
+
+
 def test_niqe_fits_a_known_shape_and_its_model_says_what_it_is() -> None:
     rng = np.random.default_rng(5)
     gaussian = torch.from_numpy(rng.normal(size=(1, 40_000)))

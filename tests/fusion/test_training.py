@@ -21,6 +21,7 @@ from fusion.objective import Objective
 from fusion.reader import open_pairs
 from fusion.recipe import load_recipe
 from fusion.run import Origin, read_log, write_origin
+from fusion.score import score
 from fusion.training import resume_run, start_run
 from fusion.validation import validate
 from fusion.weights import load_weights, read_config
@@ -213,6 +214,18 @@ def test_validation_tells_what_the_text_is_worth(store: Path) -> None:
     assert differ and metrics["loss_other_text"] != metrics["loss"]
     student = Objective(NETWORKS["nano"].build(), {"intensity": 1.0})
     assert "loss_other_text" not in validate(student, [held], 48, torch.device("cpu"), 0, None)
+
+
+def test_validation_scores_the_fused_image_with_its_sources(store: Path) -> None:
+    _, held = open_pairs(Store.open(store), load_recipe("tiny", "teacher", [*FAST, "validation_share=0.25"]))
+    network, alone = NETWORKS["nano"].build().eval(), held.subset([0])
+    metrics = validate(Objective(network, {"intensity": 1.0}), [alone], 48, torch.device("cpu"), 0, None)
+    batch = alone.centre(0, 48)
+    with torch.no_grad():
+        images = batch.visible, batch.infrared, network(batch.visible, batch.infrared)
+    visible, infrared, fused = (np.rint(image[0].clamp(0, 1).numpy() * 255).astype(np.uint8) for image in images)
+    expected = score(visible.transpose(1, 2, 0), infrared[0], fused.transpose(1, 2, 0), names=["Qabf", "VIF", "SSIM"])
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected)
 
 
 def test_a_loss_of_a_teacher_alone_needs_one(store: Path, tmp_path: Path) -> None:
