@@ -41,6 +41,9 @@ EXTRAS = (
     Extra(name="export", modules=("onnx", "onnxruntime", "openvino"), purpose="export and the engines onnx, openvino"),
     Extra(name="video", modules=("av",), purpose="fusing videos"),
     Extra(name="demo", modules=("starlette", "uvicorn"), purpose="the web page"),
+    Extra(name="quality", modules=("brisque",), purpose="the metric BRISQUE"),
+    Extra(name="downstream", modules=("pycocotools", "transformers"), purpose="detection and segmentation in bench"),
+    Extra(name="trackers", modules=("tensorboard", "wandb"), purpose="training curves elsewhere than in the log"),
 )
 
 
@@ -103,7 +106,7 @@ def _version(module: str) -> str:
 
 
 def _data(option: Path | None) -> Finding:
-    folder = option or Path(os.environ.get("FUSIONCLI_DATA", "data"))
+    folder = option or Path(os.environ.get("FUSIONCLI_DATA") or "data")
     if folder.is_dir():
         return Finding(what="Data root", ok=True, found=str(folder))
     advice = "give --root DIR or set FUSIONCLI_DATA; `fusioncli data list` says how each data set lies there"

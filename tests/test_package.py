@@ -8,6 +8,7 @@ import os
 import resource
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,8 @@ def test_doctor_names_what_is_missing_and_how_to_get_it(fusioncli: Run, tmp_path
     assert "--root" in findings["Data root"]["advice"]
     assert not findings["vllm"]["ok"] and "fusioncli[vllm]" in findings["vllm"]["advice"]
     assert findings["demo"]["ok"] is all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn"))
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert extras.keys() - findings.keys() == {"dev"}
 
 
 @pytest.mark.slow  # builds both archives and makes an environment
