@@ -20,7 +20,7 @@
       const response = await fetch(path, options);
       if (response.ok) return response;
       const { problem: said } = await response.json().catch(() => ({}));
-      problem(said ?? `the server failed at that (${response.status}); where it was started stands why`);
+      problem(said ?? `the server failed at that (${response.status}); the terminal it was started from says why`);
     } catch {
       problem("the server does not answer; is it still running?");
     }

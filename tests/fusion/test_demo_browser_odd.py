@@ -52,6 +52,14 @@ def test_a_download_that_is_gone_is_said_and_not_saved(forgiven: Any, place: Pat
     assert set(forgiven.downloads.iterdir()) == before
 
 
+def test_a_server_that_fails_is_not_called_absent(browser: Any) -> None:  # noqa: F811
+    from selenium.webdriver.support.select import Select
+
+    browser.execute_script("window.fetch = async () => new Response('Internal Server Error', { status: 500 })")
+    Select(found(browser, "#sample")).select_by_index(1)
+    until(lambda: "the server failed at that (500)" in alert(browser))
+
+
 def test_haste_does_not_leaf_past_the_last_page(browser: Any) -> None:  # noqa: F811
     found(browser, "#tab-store").click()
     until(lambda: "page 1 of 2" in found(browser, "#where").text)
