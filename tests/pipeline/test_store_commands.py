@@ -125,7 +125,7 @@ def test_every_store_has_a_card(tmp_path: Path, draw_pairs: Any) -> None:
     caption(tmp_path / "s", draw_pairs(4))
     card = (tmp_path / "s/README.md").read_text()
     assert card.startswith("---\n")
-    assert "data_files: priors/text/*.parquet" in card
+    assert 'data_files: "priors/text/*.parquet"' in card
     assert "4 pairs (visible, infrared)" in card
     assert "\n## Terms\n\nnot stated" in card
 
