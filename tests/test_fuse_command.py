@@ -85,6 +85,40 @@ def test_transparency_and_orientation_survive(weights: Path, tmp_path: Path) -> 
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "g.png")), np.asarray(fused))
 
 
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tiff"])
+def test_transparency_is_kept_in_every_format_that_can_hold_it(weights: Path, tmp_path: Path, suffix: str) -> None:
+    from fusion.inference import fuse_file
+
+    visible = picture(tmp_path / "v.png", (20, 30), "RGBA", 1)
+    infrared = picture(tmp_path / "i.png", (20, 30), "L", 2)
+    fuse_file(Fuser.from_pretrained(weights), visible, infrared, tmp_path / f"f{suffix}")
+    with Image.open(tmp_path / f"f{suffix}") as fused, Image.open(visible) as seen:
+        assert fused.mode == "RGBA"
+        np.testing.assert_array_equal(np.asarray(fused)[..., 3], np.asarray(seen)[..., 3])
+
+
+def test_a_transform_of_an_earlier_run_goes_where_nothing_was_moved_now(weights: Path, tmp_path: Path) -> None:
+    from fusion.inference import fuse_file
+
+    visible = picture(tmp_path / "v.png", (16, 16), "RGB", 1)
+    infrared = picture(tmp_path / "i.png", (16, 16), "L", 2)
+    (tmp_path / "f.transform.json").write_text("{}")
+    fuse_file(Fuser.from_pretrained(weights), visible, infrared, tmp_path / "f.png")
+    assert (tmp_path / "f.png").exists() and not (tmp_path / "f.transform.json").exists()
+
+
+@pytest.mark.parametrize("wrong", [-0.01, 1.01, np.nan])
+@pytest.mark.parametrize("side", ["visible", "infrared"])
+def test_floats_outside_0_to_1_are_refused_on_either_side(weights: Path, wrong: float, side: str) -> None:
+    fuser = Fuser.from_pretrained(weights)
+    visible, infrared = np.full((8, 8, 3), 0.5, dtype=np.float32), np.full((8, 8), 0.5, dtype=np.float32)
+    (visible if side == "visible" else infrared)[3, 4] = wrong
+    planes = torch.from_numpy(visible).permute(2, 0, 1), torch.from_numpy(infrared)[None]
+    for pair in ((visible, infrared), planes):
+        with pytest.raises(InputError, match="floats must lie in 0..1"):
+            fuser(*pair)
+
+
 def test_a_grey_visible_gives_a_grey_result(weights: Path, tmp_path: Path) -> None:
     from fusion.inference import fuse_file
 

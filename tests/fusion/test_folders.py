@@ -198,6 +198,13 @@ def test_another_tile_fit_or_output_fuses_anew(fuser: Fuser, home: Path) -> None
         assert before == new, "what the same settings made is kept"
 
 
+def test_a_transform_of_an_earlier_run_goes_where_nothing_was_moved_now(fuser: Fuser, home: Path) -> None:
+    (home / "out").mkdir()
+    (home / "out" / "a.transform.json").write_text("{}")
+    run(fuser, home)
+    assert not list((home / "out").glob("*.json"))
+
+
 def test_a_pair_is_in_the_log_as_soon_as_it_is_told_of(fuser: Fuser, home: Path) -> None:
     logged: list[set[str]] = []
     log = home / "out" / LOG
