@@ -100,6 +100,47 @@ def test_a_crafted_tar_gives_an_error_and_no_file(tmp_path: Path, draw_pairs: An
     assert not list(tmp_path.rglob("evil*"))
 
 
+def forge_rows(home: Path, change: dict[str, Any]) -> None:
+    """Change the first row of the table, and mend the size and digest that its marker holds."""
+    path = home / "priors/text/shard-000000.parquet"
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    rows[0] |= change
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+    marker = json.loads(path.with_suffix(".json").read_text())
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    marker["files"]["priors/text/shard-000000.parquet"] = {"bytes": len(content), "sha256": digest}
+    path.with_suffix(".json").write_text(json.dumps(marker))
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"pair_id": "0" * 32}, "its pair ids are not those of the plan"),
+    ({"text_embedding": None}, "is neither a caption nor an error"),
+    ({"loss_weights": None}, "is neither a caption nor an error"),
+    ({"events": None}, "is neither a caption nor an error"),
+    ({"status": "odd"}, "is neither a caption nor an error"),
+])  # fmt: skip
+def test_a_crafted_row_is_named_though_its_marker_was_mended(
+    tmp_path: Path, draw_pairs: Any, change: dict[str, Any], said: str
+) -> None:
+    caption(tmp_path / "s", draw_pairs(2))
+    forge_rows(tmp_path / "s", {})
+    assert verify(Store.open(tmp_path / "s")).problems == [], "the mending itself is not seen"
+    forge_rows(tmp_path / "s", change)
+    (problem,) = verify(Store.open(tmp_path / "s")).problems
+    assert said in problem
+
+
+def test_a_header_that_names_other_rows_is_a_problem(tmp_path: Path, draw_pairs: Any) -> None:
+    caption(tmp_path / "s", draw_pairs(2))
+    header = json.loads((tmp_path / "s/store.json").read_text())
+    header["plan_digest"] = "0" * len(header["plan_digest"])
+    (tmp_path / "s/store.json").write_text(json.dumps(header))
+    (problem,) = verify(Store.open(tmp_path / "s")).problems
+    assert problem == "plan.parquet: its rows are not those that store.json names"
+
+
 def test_a_crafted_table_is_refused_before_it_is_unpacked(tmp_path: Path, draw_pairs: Any) -> None:
     caption(tmp_path / "s", draw_pairs(2))
     path = tmp_path / "s/priors/text/shard-000000.parquet"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 
 from pipeline.canvas import clouds
 from pipeline.degrade import DEGRADATIONS, SEVERITIES, degrade, labels_for, shifted
@@ -69,6 +70,25 @@ def test_low_light_darkens_to_a_known_level() -> None:
         assert drawn("low_light", severity, white).mean() == pytest.approx(gain, rel=0.11)
 
 
+def test_low_light_sinks_shadows_by_a_power_of_one_and_a_quarter() -> None:
+    white, grey = np.ones((8, 8), dtype=np.float32), np.full((8, 8), 0.5, dtype=np.float32)
+    for severity in SEVERITIES:
+        gain = drawn("low_light", severity, white)  # the same draw
+        np.testing.assert_allclose(drawn("low_light", severity, grey), gain * 0.5**1.25, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(33, 47), (33, 47, 3)])
+def test_over_exposure_bleeds_evenly_four_pixels_around(shape: tuple[int, ...]) -> None:
+    image = np.random.default_rng(1).random(shape).astype(np.float32)
+    gain = 3.2 * np.random.default_rng(5).uniform(0.95, 1.05)
+    bright = image * gain + 0.14
+    size = (9, 9, 1)[: len(shape)]
+    expected = bright + 0.5 * uniform_filter(np.maximum(bright - 1, 0), size, mode="nearest")
+    dim = expected < 1
+    assert 100 < dim.sum() < dim.size
+    np.testing.assert_allclose(drawn("over_exposure", "severe", image)[dim], expected[dim], atol=1e-5)
+
+
 def test_over_exposure_clips_highlights() -> None:
     shares = [float((drawn("over_exposure", severity) >= 0.999).mean()) for severity in SEVERITIES]
     assert (picture() >= 0.999).mean() == 0
@@ -110,6 +130,16 @@ def test_stripes_are_constant_along_a_line() -> None:
         assert max(along) > 0.1
         directions.add(int(np.argmin(along)))
     assert directions == {0, 1}
+
+
+def test_one_line_in_eighty_of_severe_stripes_is_dead() -> None:
+    middle = np.full((160, 240), 0.5, dtype=np.float32)
+    for seed in range(12):
+        for severity in SEVERITIES:
+            striped = degrade(np.random.default_rng(seed), middle, "sensor_artifact", severity)
+            lines = striped[0] if np.ptp(striped, axis=0).max() == 0 else striped[:, 0]
+            dead = int(((lines == 0) | (lines == 1)).sum())
+            assert dead == (len(lines) // 80 if severity == "severe" else 0)
 
 
 def test_shifted_moves_whole_pixels() -> None:

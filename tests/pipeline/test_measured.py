@@ -128,6 +128,37 @@ def test_black_is_dark_and_white_is_burnt_out() -> None:
     assert named(say(white, grey), "visible")["over_exposure"] == "severe"
 
 
+@pytest.mark.parametrize(("level", "severity"), [
+    (60, None), (59, "slight"), (31, "slight"), (30, "moderate"), (16, "moderate"), (15, "severe")
+])  # fmt: skip
+def test_low_light_starts_at_its_limits(level: int, severity: str | None) -> None:
+    flat = Picture(pixels=np.full((64, 64, 3), level, dtype=np.uint8))
+    grey = Picture(pixels=np.full((64, 64), 128, dtype=np.uint8))
+    assert named(say(flat, grey), "visible").get("low_light") == severity
+
+
+def scan(black: int) -> Picture:
+    """Tissue between 110 and 140 of 255 with that many black pixels around it."""
+    tissue = np.tile(np.linspace(110, 140, 60), (60, 1))
+    return Picture(pixels=np.pad(tissue.astype(np.uint8), black))
+
+
+def test_the_black_around_a_scan_is_no_contrast() -> None:
+    for black in (0, 30):
+        assert named(say(scan(black), scan(black), "medical"), "ct")["contrast_enhancement"] == "severe"
+
+
+def test_scans_that_share_their_edges_are_consistent_by_how_well_they_agree() -> None:
+    random = np.random.default_rng(0)
+    steps = random.integers(0, 200, (16, 16), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    reached = []
+    for grain in (0, 28, 45, 200):
+        noisy = (steps + random.normal(0, grain, steps.shape)).clip(0, 255).astype(np.uint8)
+        caption = say(Picture(pixels=steps), Picture(pixels=noisy), "medical")
+        reached.append(named(caption, "ct").get("structure_consistency"))
+    assert reached == ["severe", "moderate", "slight", None]
+
+
 def test_medical_pairs_get_the_medical_words(data_root: Path) -> None:
     folder = data_root / "harvard" / "CT-MRI" / "test"
     known = set(load_task("medical").labels())

@@ -147,6 +147,20 @@ def test_a_dead_endpoint_is_left_for_a_living_one(serve: Callable[[Reply], Serve
     assert all(caption.error_kind is None for caption in captions)
 
 
+def test_only_failures_in_a_row_declare_an_endpoint_gone(serve: Callable[[Reply], Server]) -> None:
+    server = serve(lambda number, body: (503, "busy") if number % 2 else (200, completion(json.dumps(ANSWER))))
+    captions = captioner(server.url, breaker=2, concurrency=1).caption(requests(6))
+    assert all(caption.error_kind is None for caption in captions) and len(server.bodies) == 12
+
+
+def test_another_model_revision_budget_or_length_is_another_fingerprint() -> None:
+    plain: dict[str, Any] = {"name": "server", "model": "m", "revision": None, "min_pixels": None, "max_pixels": None}
+    plain |= {"max_tokens": 512, "temperature": 0.0, "engine": "openai-compatible server"}
+    assert captioner("http://localhost:1/v1").fingerprint() == plain
+    for change in ({"revision": "abc"}, {"min_pixels": 784}, {"max_pixels": 784}, {"max_tokens": 64}):
+        assert captioner("http://localhost:2/v1", **change).fingerprint() == plain | change
+
+
 def test_when_all_endpoints_are_gone_the_run_stops_and_says_so() -> None:
     with pytest.raises(EndpointsGone, match="finished shards are kept"):
         captioner("http://127.0.0.1:9/v1", breaker=3, attempts=10).caption(requests(4))
