@@ -112,6 +112,31 @@ def test_what_is_measured_does_not_hang_on_a_size_that_divides_evenly() -> None:
         assert shift.clear and shift.right == pytest.approx(27, abs=0.6) and shift.down == pytest.approx(-12, abs=0.6)
 
 
+def test_sixteen_bits_measure_as_their_upper_eight_do() -> None:
+    wide, random = scene(200, 260), np.random.default_rng(0)
+    pair = [picture(wide[8:168, :220]), picture(as_infrared(wide)[:160, 12:232])]
+    lower = random.integers(0, 256, (160, 220), dtype=np.uint16)
+    deep = [Picture(pixels=one.pixels * np.uint16(256) + lower) for one in pair]
+    shift = measure(*pair)
+    assert shift.clear and measure(*deep) == shift
+
+
+def test_a_shift_of_a_large_image_is_found_to_a_fraction_of_a_pixel() -> None:
+    """Searched at a third of the size: what that leaves open is found at the finest level."""
+    wide = scene(520, 700)
+    visible, infrared = wide[7:487, 9:649], as_infrared(wide)[17:497, 29:669]
+    found = estimate(*(torch.from_numpy(np.ascontiguousarray(image)) for image in (visible, infrared)), "shift")
+    np.testing.assert_allclose(found.matrix[:2, 2], [20, 10], atol=0.06)
+
+
+def test_pixel_centres_of_half_the_resolution_lie_between_those_of_the_whole() -> None:
+    image = scene(160, 208)
+    small = as_infrared(image).reshape(80, 2, 104, 2).mean(axis=(1, 3))
+    found = estimate(torch.from_numpy(image), torch.from_numpy(small), "affine")
+    true = torch.tensor([[2.0, 0, 0.5], [0, 2.0, 0.5], [0, 0, 1]], dtype=torch.float64)
+    assert true_error(found.matrix, true, 80, 104) < 0.3
+
+
 def test_a_known_shift_is_undone_to_the_pixel_and_cropped_to_what_both_show() -> None:
     wide = scene(300, 400)
     visible = wide[20:280, 30:370]

@@ -71,6 +71,12 @@ def test_frames_of_other_rates_are_paired_by_time_and_the_shorter_ends_it() -> N
     assert list(nearest(iter(moments(10, 5)), iter([]), shown=0.1)) == []
 
 
+def test_a_frame_between_two_is_paired_with_the_later() -> None:
+    visible = [Moment(pixels=flat(index), stamp=index, seconds=index / 2) for index in range(6)]
+    infrared = [Moment(pixels=flat(index), stamp=index, seconds=float(index)) for index in range(3)]
+    assert [one.index for one in nearest(iter(visible), iter(infrared), shown=1)] == [0, 1, 1, 2, 2, 2]
+
+
 def test_a_slower_infrared_video_is_repeated_and_counted(fuser: Fuser, tmp_path: Path) -> None:
     visible = write(tmp_path / "v.mkv", lambda index: flat(0), 30, rate=30)
     infrared = write(tmp_path / "i.mkv", infrared_frame, 6, rate=10)
