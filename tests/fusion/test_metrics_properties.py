@@ -9,25 +9,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from scipy import ndimage
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from fusion.metrics import CONVENTIONS, DEFAULT_NAMES, METRICS, colour, departures, naturalness, qabf, similarity, vif
+from fusion.metrics import CONVENTIONS, DEFAULT_NAMES, METRICS, colour, departures, qabf, similarity, vif
 from fusion.metrics.grey import rounded_grey
 from fusion.metrics.planes import Plane
 from fusion.metrics.triples import Sources
 from fusion.score import available_names, prepare, score, score_fused
 from pipeline.errors import InputError, MissingPackage
+from textures import Image, texture
 
-Image = NDArray[np.uint8]
 NAMES = [name for name in METRICS if name != "BRISQUE"]
 QUICK = [name for name in NAMES if not name.startswith("FMI")]  # a third of a second each
-
-
-def texture(seed: int, size: tuple[int, int] = (176, 168), sigma: float = 2.0) -> Image:
-    smooth = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=size), sigma)
-    return (20 + 200 * (smooth - smooth.min()) / np.ptp(smooth)).astype(np.uint8)
 
 
 A, B = texture(1), texture(2, sigma=5)
@@ -213,98 +206,6 @@ def test_colour_counts_where_it_is_lit() -> None:
     assert found == pytest.approx(expected[(len(expected) - 1) // 2], rel=1e-3)
     dark = one // 8
     assert score(dark, grey, two, names=["DeltaE-lit"])["DeltaE-lit"] is None
-
-
-def test_a_black_hole_in_the_sky_departs_from_both_sources() -> None:
-    holed = np.maximum(A, B)
-    holed[40:120, 40:120] = 0
-    good, bad = (score(A, B, f, names=["LFD", "Spurious"]) for f in (np.maximum(A, B), holed))
-    assert bad["LFD"] > 5 * good["LFD"] and bad["Spurious"] > good["Spurious"]  # type: ignore[operator]
-
-
-def test_a_target_kept_and_a_target_lost() -> None:
-    visible = torch.full((1, 1, 60, 60), 50.0)
-    infrared = visible.clone()
-    infrared[..., 20:40, 20:30] = 200
-    boxes = torch.tensor([[20, 20, 30, 40], [-9, -9, -1, -1]])
-    kept = departures.target_retention(visible, infrared, infrared, boxes)
-    half = departures.target_retention(visible, infrared, (visible + infrared) / 2, boxes)
-    lost = departures.target_retention(visible, infrared, visible, boxes)
-    assert kept.brightness[0] == 1 and kept.contrast[0] == pytest.approx(1)
-    assert half.contrast[0] == pytest.approx(0.5) and half.brightness[0] == pytest.approx(125 / 200)
-    assert lost.contrast[0] == 0 and lost.brightness[0] == pytest.approx(50 / 200)
-    assert (kept.level[0], half.level[0], lost.level[0]) == (200, 125, 50)
-    assert kept.contrast[1].isnan() and kept.level[1].isnan()
-
-
-def test_a_targets_surroundings_are_a_ring_half_its_box_wide() -> None:
-    """A stripe in the fifth and last column of the ring: 20 of its 300 pixels, so its mean is 60 instead of 50."""
-    visible, fused = torch.full((1, 1, 60, 60), 50.0), torch.full((1, 1, 60, 60), 50.0)
-    fused[..., 20:30, 20:30] = 150
-    infrared = fused.clone()
-    infrared[..., 34] = 200
-    found = departures.target_retention(visible, infrared, fused, torch.tensor([[20, 20, 30, 30]]))
-    assert found.contrast.tolist() == pytest.approx([(150 - 50) / (150 - 60)])
-
-
-def test_a_dark_target_that_stands_out_more_is_the_one_to_keep() -> None:
-    dark, weak = torch.full((1, 1, 60, 60), 150.0), torch.full((1, 1, 60, 60), 100.0)
-    dark[..., 20:30, 20:30], weak[..., 20:30, 20:30] = 50, 120
-    boxes = torch.tensor([[20, 20, 30, 30]])
-    for first, second in ((dark, weak), (weak, dark)):
-        assert departures.target_retention(first, second, dark, boxes).contrast.tolist() == pytest.approx([1])
-        assert departures.target_retention(first, second, weak, boxes).contrast.tolist() == pytest.approx([-0.2])
-
-
-@pytest.mark.parametrize(("height", "share"), [(15, 0), (16, 0), (17, 2 / 40)])
-def test_an_edge_is_spurious_from_more_than_eight_grey_levels_on(height: int, share: float) -> None:
-    """A step has half its height in Sobel / 8, in the two columns beside it."""
-    flat = torch.full((1, 1, 40, 40), 100.0)
-    stepped = flat.clone()
-    stepped[..., 20:] += height
-    assert departures.spurious_edge_share(flat, flat, stepped).item() == pytest.approx(share)
-    assert departures.spurious_edge_share(flat, stepped, stepped).item() == 0
-
-
-def test_niqe_fits_a_known_shape_and_its_model_says_what_it_is() -> None:
-    rng = np.random.default_rng(5)
-    gaussian = torch.from_numpy(rng.normal(size=(1, 40_000)))
-    laplacian = torch.from_numpy(rng.laplace(size=(1, 40_000)))
-    assert naturalness._fit(gaussian)[0].item() == pytest.approx(2, abs=0.1)
-    assert naturalness._fit(laplacian)[0].item() == pytest.approx(1, abs=0.05)
-    model = naturalness.shipped_model()
-    assert model.mean.shape == (36,) and model.covariance.shape == (36, 36) and "train" in model.source
-    torch.testing.assert_close(model.covariance, model.covariance.T)
-
-
-def niqe_oracle(image: NDArray[np.float64]) -> list[float]:
-    """The 18 features of the finer scale of one patch: NumPy alone, the shapes by search."""
-    blurred = [ndimage.gaussian_filter(part, 7 / 6, radius=3, mode="nearest") for part in (image, image**2)]
-    normal = (image - blurred[0]) / (np.sqrt(np.maximum(blurred[1] - blurred[0] ** 2, 0)) + 1)
-    shapes = np.arange(0.2, 10, 0.001)
-    ratios = np.array([math.gamma(2 / s) ** 2 / (math.gamma(1 / s) * math.gamma(3 / s)) for s in shapes])
-    features: list[float] = []
-    for down, across in ((0, 0), (0, 1), (1, 0), (1, 1), (1, -1)):  # what lies left, above, and on both diagonals
-        values = normal if (down, across) == (0, 0) else normal * np.roll(normal, (down, across), axis=(0, 1))
-        left, right = (math.sqrt(np.mean(half**2)) for half in (values[values < 0], values[values > 0]))
-        ratio = left / right
-        wanted = np.mean(np.abs(values)) ** 2 / np.mean(values**2)
-        wanted *= (ratio**3 + 1) * (ratio + 1) / (ratio**2 + 1) ** 2
-        shape = float(shapes[np.abs(ratios - wanted).argmin()])
-        left, right = (side * math.sqrt(math.gamma(1 / shape) / math.gamma(3 / shape)) for side in (left, right))
-        mean = (right - left) * math.gamma(2 / shape) / math.gamma(1 / shape)
-        features += [shape, (left + right) / 2] if values is normal else [shape, mean, left, right]
-    return features
-
-
-def test_niqe_reads_the_features_of_a_patch_and_its_four_neighbours() -> None:
-    leaning = np.tile(texture(6, (96, 1), 4.0).astype(float), (1, 96))
-    leaning = np.stack([np.roll(column, place) for place, column in enumerate(leaning.T)], axis=1)
-    image = 0.6 * leaning + 0.4 * texture(7, (96, 96))  # its two diagonals differ
-    found, _ = naturalness.patch_features(torch.from_numpy(image)[None, None])
-    expected = niqe_oracle(image)
-    assert abs(expected[11] - expected[15]) > 0.05
-    assert found[0, :18].tolist() == pytest.approx(expected, rel=0.01, abs=0.003)
 
 
 def test_brisque_says_what_to_install_or_scores() -> None:

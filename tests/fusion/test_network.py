@@ -9,58 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from fusion.attention import MARGIN, REACH, WINDOW, ChannelAttention, SpatialAttention
+from fusion.attention import ChannelAttention, SpatialAttention
 from fusion.catalog import NETWORKS
 from fusion.cost import count_gflops, count_parameters
-from fusion.feature_fusion import FUSIONS, CrossFusion
+from fusion.feature_fusion import FUSIONS
 from fusion.network import FusionNetwork, NetworkConfig
 from fusion.tiling import OVERLAP, blend_weights, run, tile_spans
 from fusion.weights import load_weights, save_weights
 from pipeline.errors import InputError, WeightsError
+from plain_attention import plain_channel_attention, plain_spatial_attention
 
 SMALL = NetworkConfig(width=8, expansion=1.0, refinement=1, text_width=None)
-
-
-def plain_spatial_attention(module: SpatialAttention, x: Tensor) -> Tensor:
-    """As the text describes it: windows unfolded, logits and positions written out, one head and window at a time."""
-    n, _, h, w = x.shape
-    e = module.head_width
-    q, k, v = module.to_qkv(x).chunk(3, dim=1)
-    k, v = (functional.pad(part, (MARGIN,) * 4) for part in (k, v))
-    out = torch.zeros(n, module.heads * e, h, w)
-    for sample in range(n):
-        for head in range(module.heads):
-            part = slice(head * e, (head + 1) * e)
-            for top in range(0, h, WINDOW):
-                for left in range(0, w, WINDOW):
-                    query = q[sample, part, top : top + WINDOW, left : left + WINDOW] * e**-0.5
-                    keys = k[sample, part, top : top + REACH, left : left + REACH]
-                    values = v[sample, part, top : top + REACH, left : left + REACH]
-                    logits = torch.einsum("eij,ekl->ijkl", query, keys)
-                    for i in range(WINDOW):
-                        for row in range(REACH):
-                            vector = module.relative_height[row - i + REACH - 1 - MARGIN]
-                            logits[i, :, row, :] += torch.einsum("ej,e->j", query[:, i], vector)[:, None]
-                    for j in range(WINDOW):
-                        for column in range(REACH):
-                            vector = module.relative_width[column - j + REACH - 1 - MARGIN]
-                            logits[:, j, :, column] += torch.einsum("ei,e->i", query[:, :, j], vector)[:, None]
-                    weights = logits.flatten(2).softmax(-1).unflatten(2, (REACH, REACH))
-                    out[sample, part, top : top + WINDOW, left : left + WINDOW] = torch.einsum(
-                        "ijkl,ekl->eij", weights, values
-                    )
-    return module.out(out)
-
-
-def plain_channel_attention(module: ChannelAttention, x: Tensor) -> Tensor:
-    n, c, h, w = x.shape
-    q, k, v = module.depthwise(module.to_qkv(x)).chunk(3, dim=1)
-    q, k, v = (part.reshape(n, module.heads, c // module.heads, h * w) for part in (q, k, v))
-    q, k = functional.normalize(q, dim=-1), functional.normalize(k, dim=-1)
-    weights = (torch.einsum("nhcp,nhdp->nhcd", q, k) * module.temperature).softmax(-1)
-    return module.out(torch.einsum("nhcd,nhdp->nhcp", weights, v).reshape(n, c, h, w))
 
 
 @pytest.mark.parametrize(
@@ -100,59 +60,6 @@ def test_fast_attention_equals_the_plain_one_forward_and_backward(module: nn.Mod
     torch.testing.assert_close(results[0][1], results[1][1], atol=1e-5, rtol=1e-4)
     for fast, slow in zip(results[0][2], results[1][2], strict=True):
         torch.testing.assert_close(fast, slow, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.parametrize("fusion", sorted(FUSIONS))
-def test_every_fusion_module_makes_one_map_of_two(fusion: str) -> None:
-    a, b = torch.rand(1, 16, 16, 16), torch.rand(1, 16, 16, 16)
-    assert FUSIONS[fusion](16)(a, b).shape == a.shape
-
-
-def convolved(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    """Every neighbourhood times the kernel, zeros outside."""
-    size = layer.kernel_size[0]
-    return (layer.weight.flatten(1) @ functional.unfold(x, size, padding=size // 2)).unflatten(2, x.shape[-2:])
-
-
-def test_fixed_fusion_weighs_each_pixel_by_the_share_of_its_activity() -> None:
-    a, b = torch.full((1, 4, 2, 3), 3.0), torch.full((1, 4, 2, 3), -1.0)
-    a[..., 1, 2] = b[..., 1, 2] = 0
-    fused = FUSIONS["fixed"](4)(a, b)
-    expected = torch.full((1, 4, 2, 3), 0.75 * 3 + 0.25 * -1)
-    expected[..., 1, 2] = 0
-    torch.testing.assert_close(fused, expected)
-
-
-def test_the_learnt_fusions_agree_with_their_formulas() -> None:
-    torch.manual_seed(0)
-    a, b = torch.rand(2, 16, 8, 16), torch.rand(2, 16, 8, 16)
-    both = torch.cat([a, b], dim=1)
-    ours, concat, dynamic, multiscale = (FUSIONS[name](16) for name in ("ours", "concat", "dynamic", "multiscale"))
-    weights = concat.out.weight[:, :, 0, 0]
-    expected = torch.einsum("oc,nchw->nohw", weights[:, :16], a) + torch.einsum("oc,nchw->nohw", weights[:, 16:], b)
-    torch.testing.assert_close(concat(a, b), expected)
-    first, _, second = dynamic.gate
-    hidden = (both.mean(dim=(2, 3)) @ first.weight.T + first.bias).clamp(min=0)
-    gate = 1 / (1 + torch.exp(-(hidden @ second.weight.T + second.bias)))
-    expected = torch.einsum("oc,nc,nchw->nohw", dynamic.out.weight[:, :, 0, 0], gate, both)
-    torch.testing.assert_close(dynamic(a, b), expected)
-    scales = [convolved(scale, both) for scale in multiscale.scales]
-    assert [scale.kernel_size[0] for scale in multiscale.scales] == [1, 3, 5]
-    expected = sum(scale * (1 + torch.erf(scale / 2**0.5)) / 2 for scale in scales)
-    torch.testing.assert_close(multiscale(a, b), expected)
-    attended = plain_channel_attention(ours.channel, both) + plain_spatial_attention(ours.spatial, both)
-    torch.testing.assert_close(ours(a, b), convolved(ours.out, attended), rtol=1e-4, atol=1e-5)
-
-
-def test_cross_fusion_keeps_its_own_spatial_map_and_takes_the_others_channel_map() -> None:
-    torch.manual_seed(0)
-    a, b = torch.rand(1, 16, 8, 8), torch.rand(1, 16, 8, 8)
-    cross = CrossFusion(16)
-    for own, other, merged, place in ((a, b, cross(a, b)[0], 0), (b, a, cross(a, b)[1], 1)):
-        spatial = plain_spatial_attention(cross.spatial[place], own)
-        channel = plain_channel_attention(cross.channel[1 - place], other)
-        expected = convolved(cross.merge[place], torch.cat([spatial, channel], dim=1))
-        torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_four_taps_have_the_widths_they_announce() -> None:
