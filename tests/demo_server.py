@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from command_line import REPOSITORY
+from command_line import REPOSITORY, heeding
 from pipeline.synth import draw_pairs
 
 
@@ -50,7 +50,7 @@ def running(place: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "TMPDIR": f"{place}/temporary"}
     command = [sys.executable, "-m", "cli", "demo", "--port", str(port), "--limit", "1", *options]
     with (place / "log").open("w") as log:
-        server = subprocess.Popen(command, cwd=place, env=environment, stderr=log)
+        server = subprocess.Popen(command, cwd=place, env=environment, stderr=log, preexec_fn=heeding)
 
         def up() -> bool:
             assert server.poll() is None, (place / "log").read_text()

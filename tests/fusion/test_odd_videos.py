@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from command_line import Run
+from command_line import Run, heeding
 from films import flat, infrared_frame, read, sound_of, visible_frame, write
 from fusion.film import Film
 from fusion.footage import Footage
@@ -160,7 +160,7 @@ def test_where_nothing_can_be_written_is_said_before_the_work(fusioncli: Run, tm
 
 
 def test_the_keyboard_ends_it_with_a_word_and_leaves_nothing(tmp_path: Path) -> None:
-    visible, infrared = write(tmp_path / "v.mp4", visible_frame, 20), write(tmp_path / "i.mp4", infrared_frame, 20)
+    visible, infrared = (write(tmp_path / name, infrared_frame, 200) for name in ("v.mp4", "i.mp4"))
     command = [sys.executable, "-m", "cli", "--quiet", "fuse", str(visible), str(infrared), "--out", "f.mp4"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     running = subprocess.Popen(
@@ -169,6 +169,7 @@ def test_the_keyboard_ends_it_with_a_word_and_leaves_nothing(tmp_path: Path) -> 
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heeding,
     )
     while not list(tmp_path.glob(".f.*")) and running.poll() is None:
         time.sleep(0.05)
