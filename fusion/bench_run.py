@@ -138,10 +138,10 @@ def bench_sets(options: BenchOptions) -> list[BenchSet]:
     if options.sheet is not None:
         check_sheet(options.sheet)
     device = str(device_named(options.device))
+    manifests = [load_manifest(name) for name in options.datasets]
     root = data_root(options.root)
     sets = []
-    for name in options.datasets:
-        manifest = load_manifest(name)
+    for manifest in manifests:
         split, pairs = pairs_to_score(manifest, root, options.split, options.limit)
         known = stems_of(manifest, root) if options.methods else frozenset()
         methods = methods_for(
