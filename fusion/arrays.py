@@ -30,8 +30,8 @@ def check_shapes(visible: Tensor, infrared: Tensor) -> None:
 def check_unit(*images: Tensor) -> None:
     """Raises InputError unless every value lies in 0..1, which one that is not a number does not."""
     for image in images:
-        if image.numel() and not (float(image.min()) >= 0 and float(image.max()) <= 1):
-            raise InputError(f"floats must lie in 0..1, found {float(image.min()):.4g}..{float(image.max()):.4g}")
+        if image.numel():
+            _check_range(float(image.min()), float(image.max()))
 
 
 def planes_of(visible: NDArray[Any], infrared: NDArray[Any]) -> tuple[Tensor, Tensor]:
@@ -67,9 +67,14 @@ def to_unit(array: NDArray[Any]) -> NDArray[np.float32]:
         return array.astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
     if not np.issubdtype(array.dtype, np.floating):
         raise InputError(f"arrays of {array.dtype}: use uint8, uint16 or floats in 0..1")
-    if array.size and not (float(array.min()) >= 0 and float(array.max()) <= 1):  # nor what is not a number
-        raise InputError(f"floats must lie in 0..1, found {array.min():.4g}..{array.max():.4g}")
+    if array.size:
+        _check_range(float(array.min()), float(array.max()))
     return array.astype(np.float32)
+
+
+def _check_range(low: float, high: float) -> None:
+    if not (low >= 0 and high <= 1):  # nor what is not a number
+        raise InputError(f"floats must lie in 0..1, found {low:.4g}..{high:.4g}")
 
 
 def _planes(array: NDArray[Any]) -> Tensor:

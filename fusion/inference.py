@@ -251,10 +251,10 @@ def save_fused(
         if output.sixteen_bit:
             DEEP_WRITERS[kind](temporary, np.rint(values * 65535).astype(np.uint16))
         else:
-            _encode(temporary, _levels(values), visible.alpha, kind)
+            encode(temporary, _levels(values), visible.alpha, kind)
 
 
-def _encode(path: Path, pixels: NDArray[np.uint8], alpha: NDArray[np.uint8] | None, kind: str) -> None:
+def encode(path: Path, pixels: NDArray[np.uint8], alpha: NDArray[np.uint8] | None, kind: str) -> None:
     """Write (H, W) or (H, W, 3) in one of Pillow's formats, with ``alpha`` (H, W) where that can hold it."""
     if alpha is not None and kind in WITH_ALPHA:
         pixels = np.dstack([pixels, alpha])

@@ -12,14 +12,13 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fusion.alignment import STRICT, Fit
 from fusion.demo.shelf import Item, Shelf
 from fusion.demo.wording import page_words
 from fusion.engines import ENGINES
 from fusion.export import FILES, export_network
-from fusion.inference import ENCODING, LONGEST, SUFFIXES, WITH_ALPHA, Fuser, read_checked, save_fused
+from fusion.inference import LONGEST, SUFFIXES, Fuser, encode, read_checked, save_fused
 from fusion.score import Scores, score
 from pipeline.atomic import atomic_path
 from pipeline.errors import ImageError, InputError
@@ -124,11 +123,8 @@ class Workbench:
             if max(height, width) > longest:
                 size = f"{width} x {height} pixels"
                 raise InputError(f"{item.name}: {size}, and {kind} holds {longest} a side; choose png or tiff")
-            pixels = _bytes(picture)
-            if picture.alpha is not None and kind in WITH_ALPHA:
-                pixels = np.dstack([pixels, picture.alpha])
             with atomic_path(path) as temporary:
-                Image.fromarray(pixels).save(temporary, format=kind, **ENCODING.get(kind, {}))
+                encode(temporary, _bytes(picture), picture.alpha, kind)
         return path
 
     def _keep(self, picture: Picture, name: str, how: str) -> Item:
