@@ -98,11 +98,16 @@ ENGINES: dict[str, Callable[[Path, int], Engine]] = {
 }
 
 
+def check_engine(name: str) -> None:
+    """Raises InputError for an engine that there is not; torch is one."""
+    known = ("torch", *ENGINES)
+    if name not in known:
+        raise InputError(f"--engine {name}: no such engine{closest(name, known)}; there are: {', '.join(known)}")
+
+
 def open_engine(name: str, path: Path, at_once: int = 1) -> Engine:
     """The engine ``name`` on an exported file, for ``at_once`` threads that call it. Raises InputError, MissingPackage."""
-    if name not in ENGINES:
-        known = ("torch", *ENGINES)
-        raise InputError(f"--engine {name}: expected one of {', '.join(known)}{closest(name, known)}")
+    check_engine(name)
     return ENGINES[name](path, at_once)
 
 
@@ -116,8 +121,7 @@ def open_export(folder: str | Path, engine: str, tiled: bool = False, at_once: i
 
     path = Path(folder) / EXPORT
     hint = f"make one with `fusioncli export --weights {folder} --to {engine} --out DIR` and give --weights DIR"
-    if engine not in ENGINES:
-        open_engine(engine, path)
+    check_engine(engine)
     if not path.is_file():
         raise WeightsError(f"{folder}: no {EXPORT}; the engine {engine} reads exported networks: {hint}")
     try:

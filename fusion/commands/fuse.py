@@ -63,14 +63,14 @@ def fuse(
 
     from fusion.alignment import Fit
     from fusion.default_weights import default_weights
-    from fusion.engines import ENGINES
+    from fusion.engines import check_engine
     from fusion.folders import FolderOptions
     from fusion.footage import is_video
     from fusion.inference import Fuser, Output, check_output, fuse_file
     from fusion.thread_share import usual
     from fusion.video import VideoOptions
     from pipeline.console import check_json, note
-    from pipeline.errors import InputError, closest
+    from pipeline.errors import InputError
 
     check_json(json)
     asked = Fit(align=align, resize=resize)
@@ -89,9 +89,7 @@ def fuse(
         raise InputError("--side-by-side, --seconds and --json are for videos")
     if not folders and not videos:
         check_output(out, output, (first, second))
-    if engine not in ("torch", *ENGINES):
-        known = ("torch", *ENGINES)
-        raise InputError(f"--engine {engine}: no such engine{closest(engine, known)}; there are: {', '.join(known)}")
+    check_engine(engine)
     if weights is None:
         if engine != "torch":
             raise InputError(f"--engine {engine} needs --weights: a folder made by `fusioncli export --to {engine}`")
