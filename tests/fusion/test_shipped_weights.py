@@ -51,7 +51,7 @@ def test_the_card_states_data_recipe_results_and_limits(name: str) -> None:
     for heading in ("## Training", "## Data", "## Results", "## Limits"):
         assert heading in card
     assert "No weights were trained on test pairs" in " ".join(card.split())
-    if name != "edge-spect":  # the one network of which docs/results.md tells no choice made on test pairs
+    if name != "edge-spect":  # the one network of which docs/weights.md tells no choice made on test pairs
         assert re.search(r"made on some|tuned on some|test scores of the\s", card), "hides what test pairs decided"
     text = card + (folder / "config.json").read_text()
     assert '"/' not in text, "an absolute path of the machine that trained"
