@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +30,6 @@ class NetworkConfig:
             raise WeightsError(f"width {self.width}: expected a multiple of 8")
         if self.fusion not in FUSIONS:
             raise WeightsError(f"no fusion module called {self.fusion!r}{closest(self.fusion, FUSIONS)}")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
 
 
 class Encoder(nn.Module):

@@ -10,7 +10,6 @@ from importlib import resources
 from pipeline.errors import ManifestError
 from pipeline.yaml_text import read_yaml
 
-PAPERS = ("dtpf",)
 TABLES = ("1", "2")  # the comparison tables; 3 to 7 are ablations
 
 

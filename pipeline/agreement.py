@@ -10,7 +10,6 @@ from pathlib import Path
 from pipeline.store import Store
 
 Labels = Mapping[str, frozenset[tuple[str | None, str]]]  # key -> (modality, label) of every event but the default
-RANK = {"slight": 1, "moderate": 2, "severe": 3}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pipeline.events import Caption
 from pipeline.images import Picture
-
-Fingerprint = Mapping[str, Any]  # JSON scalars, by field
 
 
 @dataclass(frozen=True, kw_only=True)

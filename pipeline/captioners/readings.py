@@ -32,16 +32,13 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 class Readings:
     """Figures of one image."""
 
-    mean: float  # of the foreground
+    mean: float  # of the subject
     dark: float  # 2nd percentile
     bright: float  # 98th percentile
     saturated: float  # share of pixels at full brightness
     noise: float  # standard deviation of the grain, in levels of 255
-    sharpness: (
-        float  # how much of a strong step happens within two pixels, the worse of both directions; 1: a clean edge
-    )
+    sharpness: float  # how much of a strong step happens within two pixels, in the worse direction; 1: a clean edge
     stripes: float  # amplitude of column or row offsets, in levels of 255
-    foreground: float  # share of pixels that are not black background
 
     @property
     def floor(self) -> float:
@@ -88,7 +85,6 @@ def read_pixels(picture: Picture, *, background: float = 0.0) -> Readings:
         noise=255 * noise,
         sharpness=min(_step_sharpness(bands[:, :core:3], floor, 2), _step_sharpness(bands, floor, 1)),
         stripes=255 * max(_stripes(_column_profiles(middle)), _stripes(_row_profiles(middle))),
-        foreground=subject.size / sample.size,
     )
 
 
