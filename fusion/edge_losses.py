@@ -1,4 +1,4 @@
-"""The objective of the edge students: differentiable forms of what a fused luma is judged by, one value per sample.
+"""The loss terms of the edge students: differentiable forms of what a fused luma is judged by, one value per sample.
 
 All planes are (N, 1, H, W) in 0..1, all terms (N,) with 0 as their best value (the VIF term may fall below it). They
 pull against one another on purpose. Qabf and VIF alone reward copying one source, islands and haloes; the intensity,
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from functools import lru_cache, reduce
 
 import torch
@@ -28,36 +27,6 @@ SPURIOUS_SCALES = 5  # the image and its halvings: islands are as large as a coa
 SPURIOUS_MARGIN = 1 / 255  # Sobel / 8: contours weaker than this are not seen
 FAINT_RANGE = 8 / 255  # of full brightness: SSIM with its constants for the full range is blind to dark tissue
 FAR_DARKER = (0.2, 0.4)  # of full brightness: from here a source counts as far darker, and from here wholly
-
-
-@dataclass(frozen=True, kw_only=True)
-class EdgeWeights:
-    """How much each term counts; a weight of 0 leaves it out."""
-
-    intensity: float = 2.0
-    gradient: float = 6.0
-    ssim: float = 0.5
-    qabf: float = 2.0
-    vif: float = 0.0
-    departure: float = 0.0
-    spurious: float = 0.0
-    roughness: float = 0.0
-    checker: float = 0.0
-    intrusion: float = 0.0
-    faint: float = 0.0
-
-
-def edge_loss(
-    luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor, weights: EdgeWeights
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum (N,) and the unweighted terms, each (N,), of a fused luma and its blend weight."""
-    terms = {
-        field.name: TERMS[field.name](luma, infrared, fused, blend)
-        for field in fields(weights)
-        if getattr(weights, field.name)
-    }
-    total = sum((getattr(weights, name) * value for name, value in terms.items()), torch.zeros_like(luma[:, 0, 0, 0]))
-    return total, terms
 
 
 def intensity_term(luma: Tensor, infrared: Tensor, fused: Tensor, blend: Tensor) -> Tensor:

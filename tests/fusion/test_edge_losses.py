@@ -11,11 +11,9 @@ from torch import Tensor
 
 from fusion.edge_losses import (
     TERMS,
-    EdgeWeights,
     _blur,
     checker_term,
     departure_term,
-    edge_loss,
     faint_term,
     gradient_term,
     intensity_term,
@@ -176,13 +174,6 @@ def test_every_term_is_per_sample_and_has_finite_gradients_on_flat_images(name: 
         assert gradient is None or bool(gradient.isfinite().all())
     alone = TERMS[name](FIRST, SECOND, MIXED, BLEND)
     torch.testing.assert_close(value[:1], alone, atol=1e-5, rtol=1e-4)
-
-
-def test_the_loss_is_the_weighted_sum_and_leaves_out_zero_weights() -> None:
-    weights = EdgeWeights(intensity=2, gradient=0, ssim=0.5, qabf=0)
-    total, terms = edge_loss(FIRST, SECOND, MIXED, BLEND, weights)
-    assert set(terms) == {"intensity", "ssim"}
-    torch.testing.assert_close(total, 2 * terms["intensity"] + 0.5 * terms["ssim"])
 
 
 def test_squares_are_seen_by_the_checker_term_alone() -> None:
