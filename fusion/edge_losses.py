@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache, reduce
+from functools import reduce
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from fusion.ssim import gaussian_blur
 
 QABF_STRENGTH = (
     0.9994,
@@ -140,7 +142,7 @@ TERMS = {
 
 def _low(plane: Tensor) -> Tensor:
     """Low frequencies at a quarter of the size: a Gaussian of σ 6, taken as one of σ 1.5 on the reduced image."""
-    return _blur(functional.avg_pool2d(plane, 4), 11, 1.5, padded=True)
+    return gaussian_blur(functional.pad(functional.avg_pool2d(plane, 4), (5, 5, 5, 5), mode="replicate"))
 
 
 def sobel(plane: Tensor) -> Tensor:
@@ -157,12 +159,12 @@ def vif(source: Tensor, fused: Tensor) -> Tensor:
     for scale, window in enumerate(VIF_WINDOWS):
         sigma = window / 5
         if scale:
-            source = _blur(source, window, sigma)[..., ::2, ::2]
-            fused = _blur(fused, window, sigma)[..., ::2, ::2]
-        mean_s, mean_f = _blur(source, window, sigma), _blur(fused, window, sigma)
-        variance_s = (_blur(source.square(), window, sigma) - mean_s.square()).clamp(min=0)
-        variance_f = (_blur(fused.square(), window, sigma) - mean_f.square()).clamp(min=0)
-        covariance = _blur(source * fused, window, sigma) - mean_s * mean_f
+            source = gaussian_blur(source, window, sigma)[..., ::2, ::2]
+            fused = gaussian_blur(fused, window, sigma)[..., ::2, ::2]
+        mean_s, mean_f = gaussian_blur(source, window, sigma), gaussian_blur(fused, window, sigma)
+        variance_s = (gaussian_blur(source.square(), window, sigma) - mean_s.square()).clamp(min=0)
+        variance_f = (gaussian_blur(fused.square(), window, sigma) - mean_f.square()).clamp(min=0)
+        covariance = gaussian_blur(source * fused, window, sigma) - mean_s * mean_f
         gain = covariance / (variance_s + 1e-6)
         rest = variance_f - gain * covariance
         backwards = gain < 0
@@ -175,10 +177,10 @@ def vif(source: Tensor, fused: Tensor) -> Tensor:
 
 def _ssim(source: Tensor, fused: Tensor, data_range: float = 1.0) -> Tensor:
     first, second = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    mean_s, mean_f = _blur(source, 11, 1.5), _blur(fused, 11, 1.5)
-    variance_s = (_blur(source.square(), 11, 1.5) - mean_s.square()).clamp(min=0)
-    variance_f = (_blur(fused.square(), 11, 1.5) - mean_f.square()).clamp(min=0)
-    covariance = _blur(source * fused, 11, 1.5) - mean_s * mean_f
+    mean_s, mean_f = gaussian_blur(source), gaussian_blur(fused)
+    variance_s = (gaussian_blur(source.square()) - mean_s.square()).clamp(min=0)
+    variance_f = (gaussian_blur(fused.square()) - mean_f.square()).clamp(min=0)
+    covariance = gaussian_blur(source * fused) - mean_s * mean_f
     luminance = (2 * mean_s * mean_f + first) / (mean_s.square() + mean_f.square() + first)
     return _mean(luminance * (2 * covariance + second) / (variance_s + variance_f + second))
 
@@ -201,29 +203,3 @@ def _strength(gradient: Tensor) -> Tensor:
 
 def _mean(values: Tensor) -> Tensor:
     return values.mean(dim=(1, 2, 3))
-
-
-def _blur(plane: Tensor, window: int, sigma: float, *, padded: bool = False) -> Tensor:
-    """Gaussian blur, only where the whole window lies inside unless ``padded`` (by replication).
-
-    As two products with band matrices: on crops many times faster on a CPU than one-channel convolutions.
-    """
-    if padded:
-        plane = functional.pad(plane, (window // 2,) * 4, mode="replicate")
-    height, width = plane.shape[-2:]
-    across = _bands(width, window, sigma).to(plane)
-    down = across if height == width else _bands(height, window, sigma).to(plane)
-    return down.T @ (plane @ across)
-
-
-@lru_cache(maxsize=64)
-def _bands(size: int, window: int, sigma: float) -> Tensor:
-    """(size, size − window + 1): column k holds the Gaussian over rows k … k + window − 1."""
-    offsets = torch.arange(window, dtype=torch.float64) - window // 2
-    kernel = torch.exp(-offsets.square() / (2 * sigma * sigma))
-    kernel = kernel / kernel.sum()
-    columns = size - window + 1
-    matrix = torch.zeros(size, columns, dtype=torch.float64)
-    for row in range(window):
-        matrix[torch.arange(columns) + row, torch.arange(columns)] = kernel[row]
-    return matrix.float()

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from fusion.edge_losses import (
     TERMS,
-    _blur,
     checker_term,
     departure_term,
     faint_term,
@@ -26,6 +25,7 @@ from fusion.edge_losses import (
     vif_term,
 )
 from fusion.score import score
+from fusion.ssim import gaussian_blur
 
 
 def scene(seed: int, size: int = 96) -> Tensor:
@@ -99,10 +99,10 @@ def test_one_grey_level_on_an_empty_ground_is_seen_by_faint_and_not_by_ssim() ->
 
 
 def test_blur_agrees_with_scipy_inside() -> None:
-    blurred = _blur(FIRST, 11, 1.5)
+    blurred = gaussian_blur(FIRST)
     expected = gaussian_filter(FIRST[0, 0].double().numpy(), 1.5, truncate=5 / 1.5)[5:-5, 5:-5]
     np.testing.assert_allclose(blurred[0, 0].numpy(), expected, atol=1e-5)
-    assert _blur(FIRST[..., :80], 11, 1.5, padded=True).shape == FIRST[..., :80].shape
+    assert gaussian_blur(FIRST[..., :80], 17, 3.4).shape[-2:] == (80, 64)
 
 
 def test_the_maximum_has_no_intensity_loss_and_a_copy_has() -> None:
