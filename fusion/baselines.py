@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from fusion.pyramids import laplacian_pyramid, laplacian_rebuild, wavelet_rebuild, wavelet_split
+from pipeline.images import LUMA
 
-LUMA = (0.299, 0.587, 0.114)
 Rule = Callable[[Tensor, Tensor], Tensor]
 
 

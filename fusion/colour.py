@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-RED, GREEN, BLUE = 0.299, 0.587, 0.114
+from pipeline.images import LUMA
+
+RED, GREEN, BLUE = LUMA
 
 
 def luma(image: Tensor) -> Tensor:

@@ -26,8 +26,8 @@ from torch.nn import functional
 from fusion.blocks import TextCondition
 from fusion.global_context import GlobalContext
 from pipeline.errors import WeightsError
+from pipeline.images import LUMA
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 SHARPNESS = 4.0
 PRIOR = 6.0
 REACH = 0.25

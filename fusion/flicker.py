@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.images import LUMA
+
 STRIDE = 2  # every second pixel each way: a mean over tens of thousands of pixels needs no more
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
+WEIGHTS = np.array(LUMA, dtype=np.float32)  # of the channels
 
 
 class FlickerMeter:
@@ -40,5 +42,5 @@ class FlickerMeter:
 
 def _luma(frame: NDArray[Any]) -> NDArray[np.float32]:
     fewer = frame[::STRIDE, ::STRIDE].astype(np.float32)
-    grey: NDArray[np.float32] = fewer if fewer.ndim == 2 else fewer @ LUMA
+    grey: NDArray[np.float32] = fewer if fewer.ndim == 2 else fewer @ WEIGHTS
     return grey

@@ -25,9 +25,8 @@ from fusion.tiling import check_tile, run
 from fusion.weights import Weights, load_weights
 from pipeline.atomic import atomic_path, write_text
 from pipeline.errors import ImageError, InputError, PairingError
-from pipeline.images import Picture, picture_of, read_image
+from pipeline.images import LUMA, Picture, picture_of, read_image
 
-GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 SUFFIXES = {
     ".png": "PNG",
     ".jpg": "JPEG",
@@ -246,7 +245,7 @@ def save_fused(
         raise InputError(f"{out}: {kind} holds {LONGEST[kind]} pixels a side, and this has {size}; use .png or .tiff")
     grey = output.grey or visible.is_colourless()
     unit = to_unit(fused) if grey or output.sixteen_bit else fused
-    values = unit @ np.array(GREY, dtype=np.float32) if grey else unit
+    values = unit @ np.array(LUMA, dtype=np.float32) if grey else unit
     with atomic_path(out) as temporary:
         if output.sixteen_bit:
             DEEP_WRITERS[kind](temporary, np.rint(values * 65535).astype(np.uint16))

@@ -46,6 +46,7 @@ SET_UP = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
 STRONG = 24  # levels between the channels of a pixel that JPEG's noise does not make
 SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
 GREY_MODES = SIXTEEN_BIT_MODES | {"1", "L", "LA", "La"}
@@ -108,7 +109,7 @@ class Picture:
     def as_grey(self) -> NDArray[np.float32]:
         """(H, W) float32 in 0..1; colour by ITU-R 601 weights, not rounded."""
         unit = self.pixels.astype(np.float32) / np.float32(self.peak)
-        return unit if unit.ndim == 2 else unit @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+        return unit if unit.ndim == 2 else unit @ np.array(LUMA, dtype=np.float32)
 
 
 def probe_image(source: Path | bytes, *, name: str | None = None) -> ImageInfo:

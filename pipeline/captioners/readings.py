@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.images import Picture
+from pipeline.images import LUMA, Picture
 
 Grey = NDArray[np.float32]
 SAMPLES = 3000  # pixels, about, on a grid over the image
@@ -25,7 +25,7 @@ BLOCK_SHARE = np.full(BLOCK, 1 / BLOCK, dtype=np.float32)
 REACH = 8  # pixels over which a step is looked at for its sharpness
 ALONG = np.arange(REACH + 1)[:, None]
 FEWEST, STEPS = 24, 300  # strong ones: fewer say nothing, and of more only so many are followed at most
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+WEIGHTS = np.array(LUMA, dtype=np.float32)  # of the channels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ def _grey(picture: Picture, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> G
     if picture.pixels.ndim == 2:
         grey *= np.float32(1 / picture.peak)
         return grey
-    return (grey.reshape(-1, 3) @ (LUMA / np.float32(picture.peak))).reshape(pixels.shape[:-1])
+    return (grey.reshape(-1, 3) @ (WEIGHTS / np.float32(picture.peak))).reshape(pixels.shape[:-1])
 
 
 def _bands(picture: Picture) -> Grey:
