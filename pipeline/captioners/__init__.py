@@ -19,38 +19,37 @@ Settings = Mapping[str, str]
 def _vllm(task: Task, settings: Settings) -> Captioner:
     from pipeline.captioners.vllm import VllmCaptioner, VllmSettings
 
-    return VllmCaptioner(task, task.modalities, build_settings(VllmSettings, settings, "--captioner vllm"))
+    return VllmCaptioner(task, build_settings(VllmSettings, settings, "--captioner vllm"))
 
 
 def _server(task: Task, settings: Settings) -> Captioner:
     from pipeline.captioners.server import ServerCaptioner, ServerSettings
 
-    return ServerCaptioner(task, task.modalities, build_settings(ServerSettings, settings, "--captioner server"))
+    return ServerCaptioner(task, build_settings(ServerSettings, settings, "--captioner server"))
 
 
 def _transformers(task: Task, settings: Settings) -> Captioner:
     from pipeline.captioners.transformers import TransformersCaptioner, TransformersSettings
 
-    built = build_settings(TransformersSettings, settings, "--captioner transformers")
-    return TransformersCaptioner(task, task.modalities, built)
+    return TransformersCaptioner(task, build_settings(TransformersSettings, settings, "--captioner transformers"))
 
 
 def _measured(task: Task, settings: Settings) -> Captioner:
     from pipeline.captioners.measured import MeasuredCaptioner, MeasuredSettings
 
-    return MeasuredCaptioner(task, task.modalities, build_settings(MeasuredSettings, settings, "--captioner measured"))
+    return MeasuredCaptioner(task, build_settings(MeasuredSettings, settings, "--captioner measured"))
 
 
 def _imported(task: Task, settings: Settings) -> Captioner:
     from pipeline.captioners.imported import ImportedCaptioner, ImportSettings
 
-    return ImportedCaptioner(task, task.modalities, build_settings(ImportSettings, settings, "--captioner import"))
+    return ImportedCaptioner(task, build_settings(ImportSettings, settings, "--captioner import"))
 
 
 def _scripted(task: Task, settings: Settings) -> Captioner:
     from pipeline.captioners.scripted import ScriptedCaptioner, ScriptedSettings
 
-    return ScriptedCaptioner(task, task.modalities, build_settings(ScriptedSettings, settings, "--captioner scripted"))
+    return ScriptedCaptioner(task, build_settings(ScriptedSettings, settings, "--captioner scripted"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,8 +24,8 @@ class CaptionRequest:
 class Captioner(Protocol):
     """A back end. It is made once a worker and then given batches.
 
-    A captioner is built from ``(task, modalities, settings)``, the modalities being ``task.modalities``. It may carry an attribute
-    ``batch``: how many pairs it wants at once (absent or 0: a whole shard).
+    A captioner is built from ``(task, settings)``; the names of the two images are ``task.modalities``. It may carry an
+    attribute ``batch``: how many pairs it wants at once (absent or 0: a whole shard).
     """
 
     name: str

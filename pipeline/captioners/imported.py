@@ -30,9 +30,9 @@ class ImportedCaptioner:
     name = "import"
     batch = 64
 
-    def __init__(self, task: Task, modalities: tuple[str, str], settings: ImportSettings) -> None:
+    def __init__(self, task: Task, settings: ImportSettings) -> None:
         """Raises InputError: no such folder, no caption file in it, two files for one pair."""
-        self.task, self.modalities = task, modalities
+        self.task = task
         if not settings.folder.is_dir():
             raise InputError(f"--from {settings.folder}: no such folder")
         self.files: dict[str, Path] = {}

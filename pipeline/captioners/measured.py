@@ -149,11 +149,11 @@ class MeasuredCaptioner:
     name = "measured"
     batch = 16  # decoded pairs in memory at a time
 
-    def __init__(self, task: Task, modalities: tuple[str, str], settings: MeasuredSettings) -> None:
+    def __init__(self, task: Task, settings: MeasuredSettings) -> None:
         """Raises InputError for a task without rules."""
         if task.name not in RULES:
             raise InputError(f"--captioner measured has no rules for task {task.name!r}; it has: {', '.join(RULES)}")
-        self.task, self.modalities = task, modalities
+        self.task = task
         self.rules = RULES[task.name]
 
     def fingerprint(self) -> dict[str, Any]:
@@ -172,11 +172,11 @@ class MeasuredCaptioner:
         pictures = (request.first, request.second)
         readings = [read_pixels(picture, background=background) for picture in pictures]
         events: list[Event] = []
-        for modality, figures in zip(self.modalities, readings, strict=True):
+        for modality, figures in zip(self.task.modalities, readings, strict=True):
             found = self._events(modality, figures)
             events += found or [Event(modality=modality, type=self.task.default)]
         if self.task.name == "medical":
-            events = [*shared_structure(pictures, self.modalities), *events]
+            events = [*shared_structure(pictures, self.task.modalities), *events]
         return Caption(events=tuple(events), scene=self._scene(readings), finish_reason="stop")
 
     def _events(self, modality: str, readings: Readings) -> list[Event]:
@@ -191,7 +191,7 @@ class MeasuredCaptioner:
         return events
 
     def _scene(self, readings: Sequence[Readings]) -> str:
-        first, second = self.modalities
+        first, second = self.task.modalities
         light = ["a dark", "a dim", "an evenly lit", "a bright"][
             sum(readings[0].mean > level for level in (0.15, 0.3, 0.6))
         ]

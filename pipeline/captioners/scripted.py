@@ -39,8 +39,8 @@ class ScriptedCaptioner:
 
     name = "scripted"
 
-    def __init__(self, task: Task, modalities: tuple[str, str], settings: ScriptedSettings) -> None:
-        self.task, self.modalities, self.settings = task, modalities, settings
+    def __init__(self, task: Task, settings: ScriptedSettings) -> None:
+        self.task, self.settings = task, settings
         self.batch = settings.batch
 
     def fingerprint(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class ScriptedCaptioner:
 
     def _answer(self, request: CaptionRequest, dice: float) -> str:
         answer: dict[str, Any] = {"scene": f"Scene {request.pair_id[:6]}"}
-        for position, modality in enumerate(self.modalities):
+        for position, modality in enumerate(self.task.modalities):
             labels = self.task.labels(modality)
             number = int(request.pair_id[8 + position], 16)
             label = "lens_flare" if position == 0 and dice > 1 - self.settings.odd else labels[number % len(labels)]

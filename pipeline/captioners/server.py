@@ -78,7 +78,7 @@ class ServerCaptioner:
 
     name = "server"
 
-    def __init__(self, task: Task, modalities: tuple[str, str], settings: ServerSettings) -> None:
+    def __init__(self, task: Task, settings: ServerSettings) -> None:
         """Raises MissingPackage without httpx, InputError without an endpoint."""
         try:
             import httpx
@@ -89,7 +89,7 @@ class ServerCaptioner:
             ) from error
         if not settings.urls:
             raise InputError("--captioner server needs at least one --url, such as http://localhost:8000/v1")
-        self.task, self.modalities, self.settings = task, modalities, settings
+        self.task, self.settings = task, settings
         self.endpoints = [Endpoint(url=url.rstrip("/")) for url in settings.urls]
         self.turn = count()
         headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
@@ -152,7 +152,7 @@ class ServerCaptioner:
         budget = {name: limit for name, limit in limits.items() if limit is not None}
         return {
             "model": self.settings.model,
-            "messages": conversation(request, self.modalities, self.task.prompt(), _image_part),
+            "messages": conversation(request, self.task.modalities, self.task.prompt(), _image_part),
             "temperature": 0.0,
             "max_tokens": self.settings.max_tokens,
             "response_format": {

@@ -32,7 +32,7 @@ class TransformersCaptioner:
 
     name = "transformers"
 
-    def __init__(self, task: Task, modalities: tuple[str, str], settings: TransformersSettings) -> None:
+    def __init__(self, task: Task, settings: TransformersSettings) -> None:
         """Load the model on the GPU if there is one. Raises MissingPackage or WeightsError."""
         try:
             import torch
@@ -42,7 +42,7 @@ class TransformersCaptioner:
                 "--captioner transformers needs transformers and torchvision: pip install 'fusioncli[transformers]', or "
                 "use --captioner server with a running endpoint, or --captioner measured, which needs no model"
             ) from error
-        self.task, self.modalities, self.settings = task, modalities, settings
+        self.task, self.settings = task, settings
         self.checkpoint = find_checkpoint(settings.model, settings.revision)
         self.version = str(transformers.__version__)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -82,7 +82,7 @@ class TransformersCaptioner:
         import torch
 
         question = self.task.prompt()
-        turns = [conversation(request, self.modalities, question, _image_part) for request in requests]
+        turns = [conversation(request, self.task.modalities, question, _image_part) for request in requests]
         inputs = self.processor.apply_chat_template(
             turns,
             add_generation_prompt=True,

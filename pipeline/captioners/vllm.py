@@ -38,7 +38,7 @@ class VllmCaptioner:
 
     name = "vllm"
 
-    def __init__(self, task: Task, modalities: tuple[str, str], settings: VllmSettings) -> None:
+    def __init__(self, task: Task, settings: VllmSettings) -> None:
         """Load the model. Raises MissingPackage without vLLM, WeightsError when the model cannot be found."""
         # The engine stays in this process, so that killing the worker frees the device at once.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
@@ -52,7 +52,7 @@ class VllmCaptioner:
                 "--captioner vllm needs vLLM: pip install 'fusioncli[vllm]' on a machine with a GPU, or use --captioner "
                 "server with a running endpoint, --captioner transformers, or --captioner measured, which needs no model"
             ) from error
-        self.task, self.modalities, self.settings = task, modalities, settings
+        self.task, self.settings = task, settings
         self.checkpoint = find_checkpoint(settings.model, settings.revision)
         self.version = str(vllm.__version__)
         self.refusals = (ValueError, getattr(vllm.exceptions, "VLLMClientError", ValueError))  # by age of vLLM
@@ -94,7 +94,7 @@ class VllmCaptioner:
     def caption(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
         """One caption a request, in order."""
         question = self.task.prompt()
-        turns = [conversation(request, self.modalities, question, _image_part) for request in requests]
+        turns = [conversation(request, self.task.modalities, question, _image_part) for request in requests]
         return self._answers(turns)
 
     def _answers(self, turns: list[list[Message]]) -> list[Caption]:

@@ -58,7 +58,7 @@ def main() -> None:
             max_tokens=arguments.tokens,
             **BUDGET,
         )
-        engine = VllmCaptioner(task, task.modalities, settings)
+        engine = VllmCaptioner(task, settings)
         CAPTIONERS["vllm"] = BackEnd(make=lambda *_: engine)
         engine.close = lambda: None  # type: ignore[method-assign]  # the engine serves every round
 

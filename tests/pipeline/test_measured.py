@@ -24,7 +24,7 @@ RANK = {"slight": 1, "moderate": 2, "severe": 3}
 
 def say(first: Picture, second: Picture, task: str = "ivf") -> Caption:
     loaded = load_task(task)
-    captioner = MeasuredCaptioner(loaded, loaded.modalities, MeasuredSettings())
+    captioner = MeasuredCaptioner(loaded, MeasuredSettings())
     return captioner.caption([CaptionRequest(key="a", pair_id="b", first=first, second=second)])[0]
 
 

@@ -23,7 +23,7 @@ def test_transformers_answers_every_pair_the_same_way_in_any_batch(
     texts = []
     for batch in (1, 3):
         settings = TransformersSettings(model=str(qwen_model), max_tokens=12, batch=batch, **BUDGET)
-        captioner = TransformersCaptioner(TASK, TASK.modalities, settings)
+        captioner = TransformersCaptioner(TASK, settings)
         captions = captioner.caption(qwen_pairs)
         assert [caption.error_kind for caption in captions] == ["unparsable"] * 3  # a random model babbles
         assert all(caption.raw and caption.tokens == 12 and caption.finish_reason == "length" for caption in captions)

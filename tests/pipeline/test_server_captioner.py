@@ -80,7 +80,7 @@ def requests(number: int) -> list[CaptionRequest]:
 
 
 def captioner(*urls: str, **settings: Any) -> ServerCaptioner:
-    return ServerCaptioner(TASK, TASK.modalities, ServerSettings(urls=urls, model="m", backoff=0.001, **settings))
+    return ServerCaptioner(TASK, ServerSettings(urls=urls, model="m", backoff=0.001, **settings))
 
 
 def test_a_request_shows_both_images_labelled_and_asks_for_the_tasks_schema(serve: Callable[[Reply], Server]) -> None:

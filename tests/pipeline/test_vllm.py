@@ -65,7 +65,7 @@ def engine(qwen_model: Path, _short_answers: None) -> Iterator[VllmCaptioner]:
     settings = VllmSettings(
         model=str(qwen_model), max_model_len=3072, max_sequences=4, eager=True, max_tokens=800, **BUDGET
     )
-    captioner = VllmCaptioner(TASK, TASK.modalities, settings)
+    captioner = VllmCaptioner(TASK, settings)
     yield captioner
     captioner.close()
 
@@ -116,7 +116,7 @@ def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) ->
 def greedy(qwen_model: Path, qwen_pairs: list[CaptionRequest]) -> list[str]:
     """The first tokens that transformers gives, without a schema."""
     settings = TransformersSettings(model=str(qwen_model), max_tokens=FREE_TOKENS, **BUDGET)
-    return [caption.raw for caption in TransformersCaptioner(TASK, TASK.modalities, settings).caption(qwen_pairs)]
+    return [caption.raw for caption in TransformersCaptioner(TASK, settings).caption(qwen_pairs)]
 
 
 def assert_in_schema(captions: list[Caption], count: int) -> None:
@@ -198,7 +198,7 @@ def test_a_server_keeps_to_the_schema_and_says_what_transformers_says(
     server: str, qwen_pairs: list[CaptionRequest], greedy: list[str]
 ) -> None:
     settings = ServerSettings(urls=(server,), model="tiny", max_tokens=800, concurrency=2)
-    captioner = ServerCaptioner(TASK, TASK.modalities, settings)
+    captioner = ServerCaptioner(TASK, settings)
     assert_in_schema(captioner.caption(qwen_pairs), len(qwen_pairs))
     body = captioner.body(qwen_pairs[0]) | {"max_tokens": FREE_TOKENS, "response_format": {"type": "text"}}
     request = urllib.request.Request(
@@ -216,9 +216,7 @@ def test_a_server_keeps_to_the_pixel_budget_of_the_request(server: str) -> None:
     request = CaptionRequest(key="k", pair_id="0", first=picture, second=picture)
 
     def tokens(max_pixels: int | None) -> int:
-        captioner = ServerCaptioner(
-            TASK, TASK.modalities, ServerSettings(urls=(server,), model="tiny", max_pixels=max_pixels)
-        )
+        captioner = ServerCaptioner(TASK, ServerSettings(urls=(server,), model="tiny", max_pixels=max_pixels))
         body = json.dumps(captioner.body(request) | {"max_tokens": 1, "response_format": {"type": "text"}})
         captioner.close()
         posted = urllib.request.Request(
