@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from fusion.benchmark import BenchSet, channels
+from fusion.benchmark import BenchSet
 from fusion.ceiling import covered, push
 from fusion.methods import eight_bit, grey_bytes
 from fusion.published import TABLES, load_paper, published_table
@@ -59,7 +59,7 @@ def ceilings(bench: BenchSet, result: DatasetResult, count: int) -> ExtraTable:
     reached, start = [], []
     with progress() as bar:
         for index in bar.track(chosen, description="ceiling"):
-            visible, infrared = read_pair(bench.pairs[index], channels(bench.manifest))
+            visible, infrared = read_pair(bench.pairs[index], bench.manifest.channels)
             found = push(eight_bit(visible), grey_bytes(infrared))
             reached.append(found.reached)
             start.append(found.start)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fusion.bench_extras import ceilings, check_ceiling, published, section
-from fusion.benchmark import BenchSet, channels, machine, methods_for, pairs_to_score, run_bench
+from fusion.benchmark import BenchSet, machine, methods_for, pairs_to_score, run_bench
 from fusion.devices import device_named
 from fusion.downstream import detection_task, detections, segmentation_task, segmentations
 from fusion.image_memory import fuse_once
@@ -239,7 +239,7 @@ def take_shots(
 
 def pictures_of(bench: BenchSet, pair: Pair, out: Path, names: Sequence[str] | None = None) -> dict[str, Pixels]:
     """Both sources and the pictures of methods, all of them or ``names``, as far as they are there."""
-    visible, infrared = read_pair(pair, channels(bench.manifest))
+    visible, infrared = read_pair(pair, bench.manifest.channels)
     pictures = {"visible": eight_bit(visible), "infrared": grey_bytes(infrared)}
     for method in bench.methods:
         name = method.card.name

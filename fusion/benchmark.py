@@ -147,7 +147,7 @@ def run_bench(
         task = bar.add_task(bench.manifest.name, total=len(bench.pairs) * len(bench.methods), doing="")
         stack.callback(scores.save)
         for pair in bench.pairs:
-            visible, infrared = read_pair(pair, channels(bench.manifest))
+            visible, infrared = read_pair(pair, bench.manifest.channels)
             first, second = eight_bit(visible), grey_bytes(infrared)
             boxes = boxes_of(bench.boxes, pair.stem, visible.size) if bench.boxes else None
             scores.sources(first, second, device, boxes)
@@ -185,12 +185,6 @@ def run_bench(
         values=values,
         missing={name: count for name, count in missing.items() if count},
     )
-
-
-def channels(manifest: Manifest) -> tuple[int, int]:
-    """How many channels the two modalities have."""
-    first, second = manifest.modalities
-    return first.channels, second.channels
 
 
 def directions(metrics: Sequence[str]) -> dict[str, str | None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fusion.benchmark import BenchSet, channels
+from fusion.benchmark import BenchSet
 from fusion.detection import MSRS_CLASSES, Box, Detector, average_precision, load_detector, read_folder
 from fusion.image_memory import fuse_once
 from fusion.methods import Method, Pixels
@@ -195,7 +195,7 @@ def fused_images(bench: BenchSet, method: Method, out: Path, doing: str) -> Iter
     """A method's picture of every pair, where there is one; one at a time, for a data set may be large."""
     with progress() as bar:
         for pair in bar.track(bench.pairs, description=f"{doing} {method.card.name}"):
-            visible, infrared = read_pair(pair, channels(bench.manifest))
+            visible, infrared = read_pair(pair, bench.manifest.channels)
             fused = fuse_once(method, pair, visible, infrared, out / "fused" / bench.manifest.name)
             if fused is not None:
                 yield pair, fused

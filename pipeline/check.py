@@ -157,11 +157,10 @@ def _list_split(manifest: Manifest, home: Path, split: Split) -> list[Pair | Pro
 def _look(manifest: Manifest, found: dict[str, list[Pair]]) -> dict[str, list[Seen]]:
     from pipeline.console import progress
 
-    channels = (manifest.modalities[0].channels, manifest.modalities[1].channels)
     pairs = [pair for entries in found.values() for pair in entries]
     seen: dict[str, list[Seen]] = {name: [] for name in found}
     with progress() as bar, ThreadPoolExecutor(max_workers=cpu_count()) as pool:
-        results = pool.map(lambda pair: _look_at(pair, channels), pairs)
+        results = pool.map(lambda pair: _look_at(pair, manifest.channels), pairs)
         for entry in bar.track(results, total=len(pairs), description=f"decoding {manifest.name}"):
             seen[entry.pair.split].append(entry)
     return seen

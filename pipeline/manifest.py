@@ -62,6 +62,11 @@ class Manifest:
         """The names of the two modalities."""
         return self.modalities[0].name, self.modalities[1].name
 
+    @property
+    def channels(self) -> tuple[int, int]:
+        """How many channels of the two modalities a network sees: 3 or 1."""
+        return self.modalities[0].channels, self.modalities[1].channels
+
     def as_dict(self) -> dict[str, object]:
         """For JSON: all that the manifest says, members as a count."""
         return {

@@ -51,7 +51,7 @@ def open_or_plan(
         _check_header(store, _header(manifest, pairs, size, limit))
         _check_data(store, pairs, root)
         return store
-    check_order(pairs, (manifest.modalities[0].channels, manifest.modalities[1].channels))
+    check_order(pairs, manifest.channels)
     size = shard_size or SHARD_SIZE
     with SpooledTemporaryFile(max_size=SPOOLED) as file:  # nothing is written before every pair is found good
         plan = write_plan(file, _fitting(planned_rows(pairs, root, size), manifest.names), size)
