@@ -13,11 +13,13 @@ from fusion.devices import device_named
 from fusion.downstream import detection_task, detections, segmentation_task, segmentations
 from fusion.image_memory import fuse_once
 from fusion.methods import Pixels, eight_bit, grey_bytes
+from fusion.metrics import COLOUR_NAMES
 from fusion.report.gallery import Shot, choose
 from fusion.report.page import write_page
 from fusion.report.section import Section
 from fusion.report.sheet import PAIRS_A_PAGE, Row, check_sheet, columns, places, write_sheet
 from fusion.results import BenchResult, DatasetResult, ExtraTable
+from fusion.score import convention_named, known_names
 from fusion.tables import csv_table, latex_table, markdown_table
 from fusion.targets import labels_beside
 from pipeline.atomic import write_text
@@ -131,9 +133,6 @@ def contact_sheet(bench: BenchSet, result: DatasetResult, out: Path, path: Path)
 
 def bench_sets(options: BenchOptions) -> list[BenchSet]:
     """Pairs and methods of every data set; all input is checked here, before anything is computed."""
-    from fusion.metrics import COLOUR_NAMES
-    from fusion.score import convention_named, known_names
-
     metrics = known_names(convention_named(options.convention), options.metrics)
     if options.sheet is not None:
         check_sheet(options.sheet)
@@ -172,8 +171,6 @@ def extra_tables(
     options: BenchOptions, sets: Sequence[BenchSet], device: str
 ) -> Callable[[Sequence[DatasetResult]], list[ExtraTable]]:
     """What makes the tables that were asked for beside the scores; all they need is read and checked here and now."""
-    from fusion.score import convention_named, known_names
-
     if options.ceiling:
         check_ceiling(options.convention, known_names(convention_named(options.convention), options.metrics))
     detection = detection_task(

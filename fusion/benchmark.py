@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from fusion.cost_memory import measure_costs
+from fusion.default_weights import shipped_for
 from fusion.fused_folder import FolderMethod, is_folder_of_images
 from fusion.image_memory import fuse_once
 from fusion.methods import (
@@ -24,11 +25,13 @@ from fusion.methods import (
     grey_bytes,
     stored_texts,
 )
+from fusion.metrics import METRICS
 from fusion.results import Cost, DatasetResult
 from fusion.score import Scores, convention_named, known_names, one_thread
 from fusion.score_memory import ScoreMemory
 from fusion.scoring import MOST_WORKERS
 from fusion.targets import TARGET_NAMES, boxes_of
+from fusion.weights import CONFIG
 from pipeline.console import note, progress
 from pipeline.errors import InputError
 from pipeline.manifest import Manifest
@@ -78,9 +81,6 @@ def methods_for(
 
     A folder may hold a subfolder of the data set's name; its images must be coloured with ``colour``. A teacher gets its text from ``stores/<dataset>`` if present.
     """
-    from fusion.default_weights import shipped_for
-    from fusion.weights import CONFIG
-
     dataset = manifest.name
     chosen = {name: source.replace("{dataset}", dataset) for name, source in given.items()}
     if not chosen:
@@ -189,8 +189,6 @@ def run_bench(
 
 def directions(metrics: Sequence[str]) -> dict[str, str | None]:
     """Which way is better, by metric."""
-    from fusion.metrics import METRICS
-
     return {name: METRICS[name].better if name in METRICS else "higher" for name in metrics}
 
 

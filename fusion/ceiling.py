@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from fusion.baselines import luma
 from fusion.methods import Pixels, as_batch, as_pixels
 from fusion.metrics.planes import plane
 from fusion.metrics.qabf import qabf
@@ -32,8 +33,6 @@ def push(visible: Pixels, infrared: Pixels, *, steps: int = STEPS, vif_share: fl
     visible (H, W[, 3]), infrared (H, W), uint8. A local search: what it reaches can be reached, so it bounds the
     ceiling from below, and a method above it is possible. Raises InputError where VIF is undefined (a side under 41).
     """
-    from fusion.baselines import luma
-
     first, second = luma(as_batch(visible)) * 255, as_batch(infrared) * 255
     a, b = plane(first.round()), plane(second)
     pixels = torch.maximum(a.values, b.values).div(255).clone().requires_grad_()

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from PIL import Image
 
 from fusion.boxes import label_lines
 from fusion.methods import Pixels
@@ -183,8 +185,6 @@ def load_detector(
     check_model("--detector", name)
     if util.find_spec("transformers") is None:
         raise MissingPackage("a detector needs transformers: pip install 'fusioncli[downstream]'")
-    import torch
-    from PIL import Image
     from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
     try:

@@ -17,11 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fusion.baselines import BASELINES, Baseline
+from fusion.baselines import BASELINES, Baseline, luma
+from fusion.catalog import NETWORKS, build_network
 from fusion.results import SOURCES, Cost, Kind, MethodCard, spoken
+from fusion.tiling import run
+from fusion.weights import load_weights
 from pipeline.errors import InputError
 from pipeline.images import Picture
 from pipeline.pairs import Pair, shown
+from pipeline.store import Store
 
 Pixels = NDArray[np.uint8]
 COSTLY = 100.0  # GFLOP a pair; above it one timed run must do on a CPU
@@ -117,8 +121,6 @@ class NetworkMethod:
     """A network with its weights; a teacher must be given texts (``give_texts``)."""
 
     def __init__(self, name: str, source: str | Path, *, device: str = "cpu") -> None:
-        from fusion.weights import load_weights
-
         self.name = name
         self.weights = load_weights(source)
         self.network = self.weights.network.to(device)
@@ -151,14 +153,10 @@ class NetworkMethod:
         return json.dumps(made_by, indent=2) + "\n"
 
     def fuse(self, pair: Pair, visible: Picture, infrared: Picture) -> Pixels | None:
-        from fusion.tiling import run
-
         text = self._text(pair)
         batch = as_batch(eight_bit(visible)).to(self.device)
         fused = run(self.network, batch.expand(-1, 3, -1, -1), as_batch(grey_bytes(infrared)).to(self.device), text)
         if batch.shape[1] == 1:
-            from fusion.baselines import luma
-
             fused = luma(fused)
         return as_pixels(fused)
 
@@ -190,7 +188,6 @@ class NetworkMethod:
         return self.texts[file_digest(pair.first), file_digest(pair.second)][None].to(self.device)
 
     def cost(self) -> Cost:
-        from fusion.catalog import NETWORKS, build_network
         from fusion.cost import count_gflops, count_parameters, measure_latency, measure_peak_memory
 
         config = self.network.config
@@ -250,8 +247,6 @@ def baseline_methods(modalities: tuple[str, str]) -> list[Method]:
 
 def stored_texts(store: Path, prior: str = "text") -> dict[tuple[str, str], Tensor]:
     """Text embeddings of a store by the SHA-256 of both files of the pair; a failed caption has none."""
-    from pipeline.store import Store
-
     opened = Store.open(store)
     vectors = opened.rows(prior, columns=["text_embedding"])["text_embedding"].to_pylist()
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -216,8 +216,6 @@ def image_rows(dataset: DatasetResult) -> list[dict[str, Any]]:
 
 def only(result: DatasetResult, names: Sequence[str]) -> DatasetResult:
     """The same result with these methods alone."""
-    from dataclasses import replace
-
     return replace(
         result,
         methods={name: result.methods[name] for name in names},

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from importlib import util
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from fusion.detection import check_model
 from fusion.methods import Pixels
@@ -65,8 +67,6 @@ def load_segmenter(name: str, *, device: str = "cpu") -> Segmenter:
     check_model("--segmenter", name)
     if util.find_spec("transformers") is None:
         raise MissingPackage("a segmenter needs transformers: pip install 'fusioncli[downstream]'")
-    import torch
-    from PIL import Image
     from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 
     try:

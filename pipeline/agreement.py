@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.store import Store
+from pipeline.synth import read_truth
 
 Labels = Mapping[str, frozenset[tuple[str | None, str]]]  # key -> (modality, label) of every event but the default
 
@@ -80,8 +81,6 @@ def prior_labels(store: Store, prior: str, default: str = "clean") -> Labels:
 
 def truth_labels(path: Path) -> Labels:
     """The drawn degradations of a synthetic set (its ``truth.jsonl``). Raises InputError naming a wrong line."""
-    from pipeline.synth import read_truth
-
     return {
         key: frozenset((event.modality, event.type) for event in events if event.type != "clean")
         for key, events in read_truth(path).items()

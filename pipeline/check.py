@@ -10,6 +10,7 @@ from itertools import combinations
 from os import cpu_count
 from pathlib import Path
 
+from pipeline.console import progress
 from pipeline.errors import FusionError, PairingError
 from pipeline.guard import guarded_names, join_hashes, listed_hashes, picture_hash
 from pipeline.images import EXTENSIONS
@@ -155,8 +156,6 @@ def _list_split(manifest: Manifest, home: Path, split: Split) -> list[Pair | Pro
 
 
 def _look(manifest: Manifest, found: dict[str, list[Pair]]) -> dict[str, list[Seen]]:
-    from pipeline.console import progress
-
     pairs = [pair for entries in found.values() for pair in entries]
     seen: dict[str, list[Seen]] = {name: [] for name in found}
     with progress() as bar, ThreadPoolExecutor(max_workers=cpu_count()) as pool:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.atomic import write_text
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
@@ -131,8 +132,6 @@ def check_file(option: str, destination: str | Path) -> None:
 
 def emit_json(value: object, destination: str) -> None:
     """Write ``value`` as JSON to the file ``destination``, or to standard output for ``-``."""
-    from pipeline.atomic import write_text
-
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     if destination == "-":
         sys.stdout.write(text)

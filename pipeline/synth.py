@@ -11,6 +11,7 @@ from PIL import Image
 
 from pipeline.atomic import atomic_path, write_text
 from pipeline.canvas import Plane, clouds
+from pipeline.console import progress
 from pipeline.degrade import SEVERITIES, degrade, labels_for
 from pipeline.errors import InputError
 from pipeline.hours import HOURS
@@ -95,8 +96,6 @@ def draw_pairs(
         raise InputError(f"a scene of {width} x {height} pixels: a side has {SMALLEST} to {LARGEST}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists and is not an empty folder; name a new one")
-    from pipeline.console import progress
-
     names = ("vi", "ir", "clean/vi", "clean/ir") if clean else ("vi", "ir")
     for name in names:
         (folder / name).mkdir(parents=True)
