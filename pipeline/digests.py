@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def folder_digest(paths: Iterable[Path]) -> str:
+def files_digest(paths: Iterable[Path]) -> str:
     """SHA-256 over names and contents, in the order of the names."""
     total = hashlib.sha256()
     for path in sorted(paths, key=lambda entry: entry.name):

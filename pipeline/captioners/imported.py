@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.captioners.base import CaptionRequest
-from pipeline.digests import folder_digest
+from pipeline.digests import files_digest
 from pipeline.errors import InputError
 from pipeline.events import Caption, failed_caption, parse_caption
 from pipeline.pairs import file_stem, safe_key
@@ -47,7 +47,7 @@ class ImportedCaptioner:
 
     def fingerprint(self) -> dict[str, Any]:
         """The digest of every caption file."""
-        return {"name": self.name, "files": len(self.files), "content": folder_digest(self.files.values())}
+        return {"name": self.name, "files": len(self.files), "content": files_digest(self.files.values())}
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
         """One caption a request; a pair without a file is a failure of kind ``missing``."""
