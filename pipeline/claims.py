@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from pipeline.place import Place
+from pipeline.place import Place, write
 from pipeline.processes import is_alive
 
 RENEWED_EVERY = 10.0  # seconds
@@ -108,8 +108,7 @@ class Claims:
                     # A claim that cannot be renewed is only lost, and the check before the commit sees that.
                     with contextlib.suppress(OSError):
                         if self.is_mine(shard):
-                            with self.home.writer(self._name(shard)) as file:
-                                file.write(self._content())
+                            write(self.home, self._name(shard), self._content())
 
 
 def _born(pid: int) -> str | None:
