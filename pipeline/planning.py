@@ -23,6 +23,7 @@ from pipeline.store import ABOUT, HEADER, PLAN, SCHEMA_VERSION, Header, Store
 
 SHARD_SIZE = 128  # two shards of decoded megapixel pairs still fit a small machine
 PLANNED = "logs/planned.json"
+ADVICE = "the data changed since the plan was made: restore it, or give the new one a place of its own with --store DIR"
 SPOOLED = 1 << 22  # bytes of a plan that stay in memory while it is made
 
 
@@ -108,7 +109,7 @@ def _check_data(store: Store, pairs: Sequence[Pair], root: Path) -> None:
     since = float(json.loads(log).get("time", 0.0))
     for row, pair in zip(planned, pairs, strict=True):
         if row.key != pair.key:
-            raise FingerprintMismatch(f"{store.name}: planned with key {row.key!r}, now {pair.key!r}; {_ADVICE}")
+            raise FingerprintMismatch(f"{store.name}: planned with key {row.key!r}, now {pair.key!r}; {ADVICE}")
         for path, stored, size, sha256 in (
             (pair.first, row.first, row.first_bytes, row.first_sha256),
             (pair.second, row.second, row.second_bytes, row.second_sha256),
@@ -116,19 +117,14 @@ def _check_data(store: Store, pairs: Sequence[Pair], root: Path) -> None:
             _check_file(store, path, root, stored, size, sha256, since)
 
 
-_ADVICE = (
-    "the data changed since the plan was made: restore it, or give the new one a place of its own with --store DIR"
-)
-
-
 def _check_file(store: Store, path: Path, root: Path, stored: str, size: int, sha256: str, since: float) -> None:
     now = path.absolute().relative_to(root.absolute()).as_posix()
     if now != stored:
-        raise FingerprintMismatch(f"{store.name}: planned with path {stored!r}, now {now!r}; {_ADVICE}")
+        raise FingerprintMismatch(f"{store.name}: planned with path {stored!r}, now {now!r}; {ADVICE}")
     status = path.stat()
     if status.st_size != size:
-        raise FingerprintMismatch(f"{path}: bytes were {size}, now {status.st_size}; {_ADVICE}")
+        raise FingerprintMismatch(f"{path}: bytes were {size}, now {status.st_size}; {ADVICE}")
     if status.st_mtime > since - 2:  # two seconds: the coarsest clock of the usual file systems
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if found != sha256:
-            raise FingerprintMismatch(f"{path}: sha256 was {sha256[:16]}…, now {found[:16]}…; {_ADVICE}")
+            raise FingerprintMismatch(f"{path}: sha256 was {sha256[:16]}…, now {found[:16]}…; {ADVICE}")
