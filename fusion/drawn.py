@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from fusion.augment import Crop
 from fusion.losses import TERMS
-from pipeline.degrade import SEVERITIES, degrade, labels_for
+from pipeline.degrade import degrade, labels_for
 from pipeline.embedders.hashing import HashingEmbedder
 from pipeline.errors import InputError
-from pipeline.events import Caption, Event
+from pipeline.events import SEVERITIES, Caption, Event
 from pipeline.tasks import Task
 
 BOTH = 0.3  # share of the drawn pairs whose two images are degraded

@@ -10,7 +10,7 @@ from fusion.augment import Bytes
 from fusion.methods import as_pixels
 from fusion.report.sheet import Row
 from fusion.text_study import Case
-from pipeline.degrade import SEVERITIES
+from pipeline.events import SEVERITIES
 
 
 class Album:

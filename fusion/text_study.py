@@ -20,10 +20,10 @@ from fusion.methods import NetworkMethod, as_pixels, eight_bit, grey_bytes
 from fusion.score import score
 from fusion.text_findings import CLEAN, Condition, Finding
 from fusion.tiling import run
-from pipeline.degrade import SEVERITIES, degrade, labels_for
+from pipeline.degrade import degrade, labels_for
 from pipeline.embedders.hashing import HashingEmbedder
 from pipeline.errors import InputError, closest
-from pipeline.events import Caption, Event
+from pipeline.events import SEVERITIES, Caption, Event
 from pipeline.images import read_image
 from pipeline.plan import PlanRow
 from pipeline.store import Store

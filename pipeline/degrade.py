@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError, closest
+from pipeline.events import SEVERITIES
 
 Image = NDArray[np.float32]
-SEVERITIES = ("slight", "moderate", "severe")
 
 
 @dataclass(frozen=True, kw_only=True)

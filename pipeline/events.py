@@ -12,7 +12,7 @@ from pipeline.tasks import Task, plain_name
 
 UNPARSABLE = "unparsable"
 LONGEST_ANSWER = 65_536  # characters looked at; a runaway answer is kept whole in the record but not searched further
-SEVERITY_RANK = {"severe": 0, "moderate": 1, "slight": 2}
+SEVERITIES = ("slight", "moderate", "severe")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Caption:
 
 def by_severity(events: Sequence[Event]) -> list[Event]:
     """Most severe first, otherwise in the order given; what has no severity comes last."""
-    return sorted(events, key=lambda event: SEVERITY_RANK.get(event.severity or "", 3))
+    return sorted(events, key=lambda event: -SEVERITIES.index(event.severity) if event.severity in SEVERITIES else 1)
 
 
 def caption_text(caption: Caption) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import ImageError
+from pipeline.events import SEVERITIES
 from pipeline.images import read_image
 from pipeline.plan import PlanRow
 from pipeline.shards import OK
@@ -42,7 +43,7 @@ def report_page(store: Store, prior: str, pictures: int = 24) -> str:
     labels = sorted(
         {label for label, _ in events}, key=lambda label: -sum(n for (k, _), n in events.items() if k == label)
     )
-    severities = ("slight", "moderate", "severe", "–")
+    severities = (*SEVERITIES, "–")
     parts = [
         table(
             ("", ""),

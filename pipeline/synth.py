@@ -12,8 +12,9 @@ from PIL import Image
 from pipeline.atomic import atomic_path, write_text
 from pipeline.canvas import Plane, clouds
 from pipeline.console import progress
-from pipeline.degrade import SEVERITIES, degrade, labels_for
+from pipeline.degrade import degrade, labels_for
 from pipeline.errors import InputError
+from pipeline.events import SEVERITIES
 from pipeline.hours import HOURS
 from pipeline.street import Street
 

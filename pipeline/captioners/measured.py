@@ -15,12 +15,11 @@ import numpy as np
 from pipeline.captioners.base import CaptionRequest
 from pipeline.captioners.readings import Readings, read_pixels
 from pipeline.errors import InputError
-from pipeline.events import Caption, Event
+from pipeline.events import SEVERITIES, Caption, Event
 from pipeline.images import Picture
 from pipeline.tasks import Task
 
 VERSION = 4  # raised whenever the same pixels would give another caption
-SEVERITIES = ("slight", "moderate", "severe")
 SCAN_BACKGROUND = 0.04  # the black around a scanned head is no part of the subject
 
 

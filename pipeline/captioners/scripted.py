@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.captioners.base import CaptionRequest
 from pipeline.errors import FusionError
-from pipeline.events import Caption, failed_caption, parse_caption
+from pipeline.events import SEVERITIES, Caption, failed_caption, parse_caption
 from pipeline.tasks import Task
 
 
@@ -82,6 +82,6 @@ class ScriptedCaptioner:
             labels = self.task.labels(modality)
             number = int(request.pair_id[8 + position], 16)
             label = "lens_flare" if position == 0 and dice > 1 - self.settings.odd else labels[number % len(labels)]
-            severity = ("slight", "moderate", "severe")[number % 3] if label != self.task.default else "none"
+            severity = SEVERITIES[number % 3] if label != self.task.default else "none"
             answer[modality] = [{"type": label, "severity": severity, "description": f"as scripted {number}"}]
         return json.dumps(answer)

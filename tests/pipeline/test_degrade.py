@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
 from pipeline.canvas import clouds
-from pipeline.degrade import DEGRADATIONS, SEVERITIES, degrade, labels_for, shifted
+from pipeline.degrade import DEGRADATIONS, degrade, labels_for, shifted
 from pipeline.errors import InputError
+from pipeline.events import SEVERITIES
 from pipeline.tasks import load_task
 
 Image = NDArray[np.float32]

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.degrade import DEGRADATIONS, SEVERITIES
+from pipeline.degrade import DEGRADATIONS
 from pipeline.errors import InputError
+from pipeline.events import SEVERITIES
 from pipeline.hours import HOURS
 from pipeline.images import read_image
 from pipeline.manifest import load_manifest
