@@ -44,11 +44,8 @@ NETWORKS: dict[str, NetworkEntry] = {
     "nano": NetworkEntry(role="edge", config=NANO),
 }
 
-# The name a configuration goes by in config.json, its dataclass and its network.
-FAMILIES: dict[str, tuple[type[NetworkConfig] | type[EdgeConfig], type[FusionNetwork] | type[EdgeNetwork]]] = {
-    "fusion": (NetworkConfig, FusionNetwork),
-    "edge": (EdgeConfig, EdgeNetwork),
-}
+# The name a configuration goes by in config.json, and its dataclass.
+FAMILIES: dict[str, type[NetworkConfig] | type[EdgeConfig]] = {"fusion": NetworkConfig, "edge": EdgeConfig}
 
 
 def network_entry(name: str) -> NetworkEntry:
@@ -74,7 +71,7 @@ def config_from_dict(raw: dict[str, Any]) -> Config:
     family = raw.get("family")
     if family not in FAMILIES:
         raise WeightsError(f"unknown network family {family!r}; expected {' or '.join(FAMILIES)}")
-    kind = FAMILIES[family][0]
+    kind = FAMILIES[family]
     values = raw.get("config")
     if not isinstance(values, dict):
         raise WeightsError("the configuration has no network settings")
