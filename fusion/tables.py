@@ -90,8 +90,8 @@ def markdown_table(result: DatasetResult) -> str:
             cells.append(
                 f"{mark}{number(summary.mean)}{mark}" + (f" ± {spread:.{DECIMALS}f}" if spread is not None else "")
             )
-        parameters, _, milliseconds, _ = costs(card.cost)
-        lines.append(f"| {markdown_text(card.title)} | " + " | ".join(cells) + f" | {parameters} | {milliseconds} |")
+        parameters, _, latency, _ = costs(card.cost)
+        lines.append(f"| {markdown_text(card.title)} | " + " | ".join(cells) + f" | {parameters} | {latency} |")
     return "\n".join([*lines, "", "± is half of the 95 % bootstrap interval. " + RANK_NOTE, *gaps(result), ""])
 
 
