@@ -38,6 +38,7 @@ def score(
     from fusion.metrics import CONVENTIONS, METRICS
     from fusion.score import names_in
     from fusion.scoring import score_files
+    from fusion.tables import ARROWS
     from fusion.targets import TARGET_UNITS
     from pipeline.console import check_json, emit_json, show_table
 
@@ -54,9 +55,10 @@ def score(
     for name in card.names:
         mean, undefined = card.mean(name), card.undefined(name)
         shown = "undefined" if mean is None else f"{mean:.4f}"
-        arrow, unit = (
-            (METRICS[name].arrow, CONVENTIONS[convention].unit(name)) if name in METRICS else ("↑", TARGET_UNITS[name])
-        )
+        if name in METRICS:
+            arrow, unit = ARROWS[METRICS[name].better], CONVENTIONS[convention].unit(name)
+        else:
+            arrow, unit = ARROWS["higher"], TARGET_UNITS[name]
         rows.append((name, arrow, shown, unit, len(card.images) - undefined, undefined))
     left_out = f", {card.missing} left out" if card.missing else ""
     title = f"{len(card.images)} image{'s' * (len(card.images) != 1)}{left_out}, convention {card.convention}"

@@ -31,11 +31,6 @@ class Metric:
     unit: str
     kind: Kind
 
-    @property
-    def arrow(self) -> str:
-        """↑ where higher is better, ↓ where lower is, nothing where neither."""
-        return {"higher": "↑", "lower": "↓", None: ""}[self.better]
-
 
 def of_fused(function: Callable[[Grey], Tensor]) -> Function:
     """``function`` of the grey fused image."""

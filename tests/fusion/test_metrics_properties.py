@@ -238,7 +238,7 @@ def test_every_metric_stays_on_its_images_device(convention: str, monkeypatch: p
 def test_every_metric_is_described() -> None:
     for name, metric in METRICS.items():
         assert metric.name == name and metric.title and metric.range[0] < metric.range[1]
-        assert metric.arrow in "↑↓"
+        assert metric.better in ("higher", "lower")
     assert set(DEFAULT_NAMES) < set(METRICS)
     for convention in CONVENTIONS.values():
         assert set(convention.functions) <= set(METRICS)
