@@ -174,7 +174,7 @@ def open_pairs(shelf: Shelf, recipe: Recipe, cache: Cache | None = None, number:
         task = load_task(shelf.header.task)
         drawer = Drawer(shelf.fingerprint(recipe.prior), task, tuple(shelf.header.modalities), shelf.name)
     rows = [plan[index] for index in chosen]
-    pairs = Pairs(shelf, rows, texts, weights, cache, said, drawer, set(), number)
+    pairs = Pairs(shelf, rows, texts, weights, cache=cache, said=said, drawer=drawer, guarded=set(), number=number)
     check_content(pairs, recipe.reader)
     held = held_out(pairs.pair_ids, recipe.validation_share, recipe.validation_pairs)
     return pairs.subset([i for i in range(len(pairs)) if i not in held]), pairs.subset(sorted(held))

@@ -45,7 +45,15 @@ def score(
     check_json(json)
     names = names_in(metrics, convention)
     card = score_files(
-        visible, infrared, fused, convention, names, allow_missing, not no_cache, str(device_named(device)), boxes
+        visible,
+        infrared,
+        fused,
+        convention=convention,
+        names=names,
+        allow_missing=allow_missing,
+        cached=not no_cache,
+        device=str(device_named(device)),
+        boxes=boxes,
     )
     if json is not None:
         emit_json(card.as_json(), json)
