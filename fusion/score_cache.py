@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
+from fusion.score import Scores
 from pipeline.atomic import write_text
-
-Scores = dict[str, float | None]
 
 
 def cache_folder() -> Path:

@@ -9,15 +9,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from fusion.score import Scores
 from pipeline.errors import ImageError, InputError, PairingError
-from pipeline.images import EXTENSIONS, SIXTEEN_BIT_MODES, ImageInfo, Picture, probe_image, read_image
+from pipeline.images import EXTENSIONS, GREY_MODES, SIXTEEN_BIT_MODES, ImageInfo, Picture, probe_image, read_image
 from pipeline.pairs import file_stem
 
 SHOWN = 5
-GREY_MODES = frozenset({"1", "L", "LA", *SIXTEEN_BIT_MODES})
 KIND = "8-bit images of one frame, grey or RGB,"
 COLOURED = ", in colour for the metrics of colour"
-Scores = dict[str, float | None]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.metrics import COLOUR_NAMES
-from fusion.score import as_batch, convention_named, known_names, one_thread, prepare, score_fused
+from fusion.score import Scores, as_batch, convention_named, known_names, one_thread, prepare, score_fused
 from fusion.score_cache import ScoreCache, cache_folder
-from fusion.scorecard import Scorecard, ScoredFile, Scores, check_files, find_files, read_eight_bit
+from fusion.scorecard import Scorecard, ScoredFile, check_files, find_files, read_eight_bit
 from fusion.targets import TARGET_NAMES, boxes_of, score_targets
 from pipeline.console import progress
 from pipeline.errors import ImageError

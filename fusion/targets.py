@@ -10,6 +10,7 @@ from torch import Tensor
 from fusion.boxes import read_boxes
 from fusion.metrics.departures import target_retention
 from fusion.metrics.triples import Triple
+from fusion.score import Scores
 from pipeline.errors import InputError
 
 TARGET_UNITS = {"Target-level": "grey level", "Target-brightness": "", "Target-contrast": ""}
@@ -24,7 +25,7 @@ def boxes_of(folder: Path, stem: str, size: tuple[int, int]) -> Tensor:
     return read_boxes(labels, *size)
 
 
-def score_targets(triple: Triple, boxes: Tensor) -> dict[str, float | None]:
+def score_targets(triple: Triple, boxes: Tensor) -> Scores:
     """Means over the boxes of one image: the fused grey level, and what it keeps of the better source's brightness and
     contrast (1 is all). None without a box in the image."""
     kept = target_retention(triple.first, triple.second, triple.fused, boxes.to(triple.view.colour.device))
