@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ class Shot:
     why: tuple[str, ...]
     pictures: Mapping[str, Pixels]
     notes: tuple[str, ...] = ()
-    crops: tuple[tuple[int, int, int], ...] = field(default=())
+    crops: tuple[tuple[int, int, int], ...] = ()
 
 
 def worst_cases(result: DatasetResult, method: str, metric: str, count: int = WORST) -> list[str]:
@@ -128,11 +128,11 @@ def encode(
 
     ``title`` gives the name of a method on a data set.
     """
-    sample = shots[0] if shots else None
+    if not shots:
+        return []
     for side, quality in QUALITIES:
-        if sample is None:
-            return []
-        guess = sum(len(data_uri(picture, side, quality)) for picture in sample.pictures.values()) * 1.6 * len(shots)
+        sample = sum(len(data_uri(picture, side, quality)) for picture in shots[0].pictures.values())
+        guess = sample * 1.6 * len(shots)
         if guess <= budget or (side, quality) == QUALITIES[-1]:
             break
     encoded = []

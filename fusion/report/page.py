@@ -45,16 +45,10 @@ def write_page(
     for dataset in result.datasets:
         sections.append(_scores_section(dataset, suffix(dataset)))
     if gallery:
-        sections.append(_gallery_section(gallery))
+        sections.append(_gallery_section())
     for dataset in result.datasets:
-        sections.extend(
-            section
-            for section in (
-                _worst_section(dataset, gallery, suffix(dataset)),
-                _versus_section(dataset, suffix(dataset)),
-            )
-            if section
-        )
+        further = _worst_section(dataset, gallery, suffix(dataset)), _versus_section(dataset, suffix(dataset))
+        sections += [section for section in further if section]
     sections += [*last, provenance_section(result)]
     text = Template(_part("page.html")).substitute(
         title=escape(title),
@@ -184,8 +178,7 @@ def _score_cell(dataset: DatasetResult, method: str, metric: str) -> str:
     )
 
 
-def _gallery_section(gallery: list[dict[str, Any]]) -> Section:
-    del gallery
+def _gallery_section() -> Section:
     html = """
 <div class="card">
   <div class="strip" role="group" aria-label="Choose a pair"></div>
