@@ -17,7 +17,7 @@ from fusion.metrics import COLOUR_NAMES
 from fusion.report.gallery import Shot, choose
 from fusion.report.page import write_page
 from fusion.report.section import Section
-from fusion.report.sheet import PAIRS_A_PAGE, Row, check_sheet, columns, places, write_sheet
+from fusion.report.sheet import PAIRS, PAIRS_A_PAGE, Row, check_sheet, columns, write_sheet
 from fusion.results import BenchResult, DatasetResult, ExtraTable
 from fusion.score import convention_named, known_names
 from fusion.tables import csv_table, latex_table, markdown_table
@@ -26,7 +26,7 @@ from pipeline.atomic import write_text
 from pipeline.console import progress
 from pipeline.errors import InputError
 from pipeline.manifest import Manifest, load_manifest
-from pipeline.pairs import Pair, data_root, images_in, read_pair
+from pipeline.pairs import Pair, data_root, evenly_spaced, images_in, read_pair
 
 MOST_SHOTS = 12  # pairs in the gallery, over all data sets
 
@@ -112,7 +112,7 @@ def run_all(options: BenchOptions, extras: PageExtras | None = None) -> BenchRes
 
 def contact_sheet(bench: BenchSet, result: DatasetResult, out: Path, path: Path) -> list[Path]:
     """The fixed pairs of a data set on pages beside ``path``: sources, networks and folders, crops at 200 %."""
-    chosen = places(len(bench.pairs))
+    chosen = evenly_spaced(len(bench.pairs), PAIRS)
     shown = columns(result.methods)
     rows = []
     with progress() as bar:

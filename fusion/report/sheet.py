@@ -14,9 +14,8 @@ from fusion.methods import Pixels, as_batch
 from fusion.results import MethodCard
 from pipeline.atomic import atomic_path
 from pipeline.errors import InputError
-from pipeline.pairs import evenly_spaced
 
-PAIRS = 24
+PAIRS = 24  # of a data set, evenly spaced, or all there are: nothing else decides
 PAIRS_A_PAGE = 3
 CELL = (360, 270)  # the whole picture is fitted into it
 CROP = (180, 100)  # pixels of the picture, shown twice as wide and high
@@ -37,11 +36,6 @@ class Row:
     visible: Pixels
     infrared: Pixels
     pictures: Mapping[str, Pixels | None]
-
-
-def places(total: int, count: int = PAIRS) -> list[int]:
-    """Which of ``total`` pairs are on the sheet: ``count`` evenly spaced ones, or all; nothing else decides."""
-    return evenly_spaced(total, count)
 
 
 def columns(cards: Mapping[str, MethodCard]) -> list[str]:

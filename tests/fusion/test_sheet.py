@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fusion.report.sheet import CELL, CROP, GAP, LINE, ZOOM, Row, crops_of, draw_page, places, write_sheet
+from fusion.report.sheet import CELL, CROP, GAP, LINE, PAIRS, ZOOM, Row, crops_of, draw_page, write_sheet
 from pipeline.errors import InputError
+from pipeline.pairs import evenly_spaced
 
 
 def row(height: int = 240, width: int = 320) -> Row:
@@ -25,8 +26,8 @@ def row(height: int = 240, width: int = 320) -> Row:
 
 
 def test_pairs_depend_on_their_number_alone() -> None:
-    assert places(361) == [index * 361 // 24 for index in range(24)]
-    assert places(5) == [0, 1, 2, 3, 4]
+    assert evenly_spaced(361, PAIRS) == [index * 361 // 24 for index in range(24)]
+    assert evenly_spaced(5, PAIRS) == [0, 1, 2, 3, 4]
 
 
 def test_windows_are_where_the_sources_differ_and_where_it_is_bright() -> None:
