@@ -67,8 +67,8 @@ def as_batch(pixels: Pixels) -> Tensor:
 
 
 def as_pixels(batch: Tensor) -> Pixels:
-    """The inverse of ``as_batch``, clamped and rounded."""
-    planes = batch[0].clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+    """The inverse of ``as_batch`` for the first image of a batch of any precision, clamped and rounded."""
+    planes = batch[0].detach().float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
     return np.ascontiguousarray(planes[0] if planes.shape[0] == 1 else planes.transpose(1, 2, 0))
 
 

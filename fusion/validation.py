@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from fusion.batch import Batch
+from fusion.methods import as_pixels
 from fusion.objective import Objective, Outcome
 from fusion.reader import Pairs
 from fusion.score import score
@@ -70,7 +71,7 @@ def _other_text(texts: Sequence[Tensor], number: int) -> Tensor | None:
 
 
 def _metrics(batch: Batch, fused: Tensor) -> dict[str, float]:
-    scores = score(as_bytes(batch.visible), as_bytes(batch.infrared), as_bytes(fused), names=METRICS)
+    scores = score(as_pixels(batch.visible), as_pixels(batch.infrared), as_pixels(fused), names=METRICS)
     return {name: float(value) for name, value in scores.items() if value is not None}
 
 
@@ -78,13 +79,7 @@ def _row(objective: Objective, batch: Batch, fused: Tensor) -> list[NDArray[np.u
     pictures = [batch.visible, batch.infrared, fused]
     if objective.distillation is not None:
         pictures.insert(2, objective.distillation.teach(batch)[0])
-    return [as_bytes(picture) for picture in pictures]
-
-
-def as_bytes(image: Tensor) -> NDArray[np.uint8]:
-    """(H, W, 3) or (H, W) uint8 of a (1, C, H, W) tensor in 0..1, clamped and rounded."""
-    planes = (image[0].detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
-    return np.ascontiguousarray(planes[0] if len(planes) == 1 else planes.transpose(1, 2, 0))
+    return [as_pixels(picture) for picture in pictures]
 
 
 def save_strip(path: Path, rows: Sequence[Sequence[NDArray[np.uint8]]]) -> None:
