@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pipeline.errors import InputError
 
@@ -47,18 +48,15 @@ class Order:
         self.stores = stores
         self.length = sum(map(len, stores))
         self.quotas = _quotas(self.length, list(shares) or [float(len(store)) for store in stores])
-        self._epochs: dict[int, list[Draw]] = {}
+        self._epoch = lru_cache(maxsize=2)(self._drawn)  # reading ahead, two meet
         self._passes: dict[tuple[int, int], list[int]] = {}
 
     def at(self, position: int) -> Draw:
         """The draw at a place of the order, from 0."""
         epoch, place = divmod(position, self.length)
-        if epoch not in self._epochs:
-            self._epochs = {epoch - 1: self._epochs.get(epoch - 1, []), epoch: self._epoch(epoch)}
-        draws = self._epochs[epoch] or self._epoch(epoch)
-        return draws[place]
+        return self._epoch(epoch)[place]
 
-    def _epoch(self, epoch: int) -> list[Draw]:
+    def _drawn(self, epoch: int) -> list[Draw]:
         draws = [
             self._nth(store, epoch * quota + number)
             for store, quota in enumerate(self.quotas)
