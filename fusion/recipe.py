@@ -19,7 +19,6 @@ from fusion.losses import TERMS as FUSION_TERMS
 from pipeline.errors import ManifestError, closest
 from pipeline.yaml_text import read_yaml
 
-DARKENING = (("darken_visible", 0, 1), ("darken_infrared", 0, 1))
 AT_LEAST = {
     0: ("workers", "cache_mb", "warmup", "weight_decay", "clip", "final_lr", "validation_share", "validation_pairs"),
     1: (
@@ -33,6 +32,14 @@ AT_LEAST = {
         "shares_every",
     ),
     16: ("validation_crop",),
+}
+BETWEEN = {
+    "ema": (0, 0.99999),
+    "seed": (0, 2**63 - 1),
+    "degrade": (0, 1),
+    "zoom": (0, 3),
+    "darken_visible": (0, 1),
+    "darken_infrared": (0, 1),
 }
 LARGEST_CROP = 4096  # pixels
 STAGES = ("teacher", "student")
@@ -116,13 +123,7 @@ class Recipe:
             raise ManifestError(
                 f"{where}: batch_size {self.batch_size} cannot be cut into accumulation {self.accumulation} equal parts"
             )
-        for key, low, high in (
-            ("ema", 0, 0.99999),
-            ("seed", 0, 2**63 - 1),
-            ("degrade", 0, 1),
-            ("zoom", 0, 3),
-            *DARKENING,
-        ):
+        for key, (low, high) in BETWEEN.items():
             if not low <= getattr(self, key) <= high:
                 raise ManifestError(f"{where}: {key} is {getattr(self, key)}, expected {low} to {high}")
         if not 0 < self.lr < 1:
