@@ -32,12 +32,11 @@ def make_accelerator(recipe: Recipe, out: Path) -> Any:
     from accelerate.state import AcceleratorState, PartialState
 
     if AcceleratorState._shared_state and PartialState().num_processes == 1:
-        AcceleratorState._reset_state(
-            reset_partial_state=True
-        )  # an earlier run in this process may differ in precision
+        # An earlier run in this process may differ in precision.
+        AcceleratorState._reset_state(reset_partial_state=True)
     check_trackers(recipe.trackers)
     accelerator = Accelerator(
-        mixed_precision={"fp32": "no"}.get(recipe.precision, recipe.precision),
+        mixed_precision="no" if recipe.precision == "fp32" else recipe.precision,
         log_with=list(recipe.trackers) or None,
         project_dir=str(out),
     )
