@@ -17,11 +17,8 @@ from torch.nn import functional
 
 from fusion.ssim import gaussian_blur
 
-QABF_STRENGTH = (
-    0.9994,
-    15.0,
-    0.5,
-)  # Γ, κ, σ of Xydeas and Petrović (2000), "Objective image fusion performance measure"
+# Γ, κ, σ of Xydeas and Petrović (2000), "Objective image fusion performance measure"
+QABF_STRENGTH = (0.9994, 15.0, 0.5)
 QABF_ANGLE = (0.9879, 22.0, 0.8)
 VIF_WINDOWS = (17, 9, 5, 3)  # Sheikh and Bovik (2006), pixel domain; σ = window / 5
 VIF_NOISE = 2.0  # in squared grey levels of 0..255

@@ -56,10 +56,8 @@ def score_fused(
         height, width = sources.first.colour.shape[-2:]
         raise InputError(f"the fused image is {_size(fused)}, its sources are {width} x {height}")
     triple = sources.with_fused(as_batch(fused, "fused image", sources.first.colour.device))
-    with (
-        one_thread(),
-        torch.no_grad(),
-    ):  # not inference mode: what the sources remember may be used in an optimisation later
+    # not inference mode: what the sources remember may be used in an optimisation later
+    with one_thread(), torch.no_grad():
         values = {name: float(function(triple)[0]) for name, function in functions.items()}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 

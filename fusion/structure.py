@@ -90,9 +90,8 @@ def correlate(first: Field, second: Field, reach: float = 1.0) -> tuple[float, f
     Looks no further than ``reach`` of the first's height and width.
     """
     size = _fast(first.shape[0] + second.shape[0]), _fast(first.shape[1] + second.shape[1])
-    spectrum = sum(
-        np.fft.rfft2(one, size)
-        * np.fft.rfft2(other, size).conj()  # their halves fit a cache, those of complex fields do not
+    spectrum = sum(  # of real and imaginary parts: their halves fit a cache, those of complex fields do not
+        np.fft.rfft2(one, size) * np.fft.rfft2(other, size).conj()
         for one, other in ((first.real, second.real), (first.imag, second.imag))
     )
     surface = np.fft.irfft2(spectrum, size)

@@ -1,4 +1,4 @@
-"""Edges: how much of the sources' edges the fused image keeps (Qabf), and how much it invents (Nabf)."""
+"""Qabf: how much of the sources' edges the fused image keeps."""
 
 from __future__ import annotations
 
@@ -45,9 +45,8 @@ def edges(image: Plane) -> Edges:
     def compute() -> Edges:
         across, down = sobel(image)
         square, upright = across.square() + down.square(), across == 0
-        if (
-            square.requires_grad
-        ):  # sqrt at 0 and 0 / 0 would give an optimiser NaN; looking away from them costs a third
+        # sqrt at 0 and 0 / 0 would give an optimiser NaN; looking away from them costs a third
+        if square.requires_grad:
             strength = torch.where(square > 0, square.clamp_min(1e-12).sqrt(), 0.0)
             across = torch.where(upright, 1.0, across)
         else:
