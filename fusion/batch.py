@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from fusion.augment import Crop
-
-Floats = NDArray[np.float32]
+from fusion.augment import Crop, Floats
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fusion.augment import Crop
+from fusion.augment import Crop, Floats
 from fusion.losses import TERMS
 from pipeline.degrade import degrade, labels_for
 from pipeline.embedders.hashing import HashingEmbedder
@@ -20,7 +19,6 @@ from pipeline.tasks import Task
 
 BOTH = 0.3  # share of the drawn pairs whose two images are degraded
 KEPT_TEXTS = 50_000  # vectors remembered; a text is embedded once
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,9 @@ from copy import copy
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fusion.augment import centre_crop, draw_crop, generator
-from fusion.batch import Batch, Floats, batch_of_one, collate
+from fusion.augment import Bytes, Floats, centre_crop, draw_crop, generator
+from fusion.batch import Batch, batch_of_one, collate
 from fusion.drawn import Drawer
 from fusion.losses import TERMS
 from fusion.order import Order, digest_number
@@ -25,7 +24,6 @@ from pipeline.tasks import load_task
 
 AHEAD = 3  # batches read in advance
 CHECKED_AT_START = 2000  # pairs
-Bytes = NDArray[np.uint8]
 Said = tuple[tuple[Event, ...], str]  # the events and the scene sentence of a caption
 
 
