@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.captioners.base import CaptionRequest
 from pipeline.captioners.conversation import Message, conversation, data_url
 from pipeline.errors import FusionError, InputError, MissingPackage
-from pipeline.events import Caption, failed_caption, parse_caption
+from pipeline.events import Caption, failed_caption, parse_caption, whole
 from pipeline.settings import at_least_one
 from pipeline.tasks import Task
 
@@ -130,7 +130,7 @@ class ServerCaptioner:
             endpoint = self._next_endpoint()
             try:
                 response = self.client.post(f"{endpoint.url}/chat/completions", json=body)
-            except (httpx.TransportError, httpx.InvalidURL) as error:
+            except (httpx.RequestError, httpx.InvalidURL) as error:
                 reason = f"{type(error).__name__}: {error}"
                 endpoint.failed(reason)
                 continue
@@ -178,16 +178,20 @@ class ServerCaptioner:
         try:
             answer = response.json()
             choice = answer["choices"][0]
-            text = choice["message"]["content"]
-        except (ValueError, KeyError, IndexError, TypeError):
+            text = choice["message"]["content"] or ""
+        except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+            text = None
+        if not isinstance(text, str):
             return failed_caption("server", f"not a chat completion: {response.text[:500]}")
-        usage = answer.get("usage") or {}
-        return parse_caption(
-            text or "",
-            self.task,
-            finish_reason=choice.get("finish_reason"),
-            tokens=usage.get("completion_tokens"),
-        )
+        reason = choice.get("finish_reason")
+        reason = whole(reason) if isinstance(reason, str) else None
+        return parse_caption(text, self.task, finish_reason=reason, tokens=_tokens(answer.get("usage")))
+
+
+def _tokens(usage: Any) -> int | None:
+    """The tokens of an answer, where the server counts them as a table can hold it."""
+    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    return tokens if type(tokens) is int and 0 <= tokens < 2**63 else None
 
 
 def _image_part(image: Any) -> Message:

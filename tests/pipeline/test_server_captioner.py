@@ -23,7 +23,7 @@ ANSWER = {
     "visible": [{"type": "low_light", "severity": "severe", "description": "dark"}],
     "infrared": [{"type": "clean", "severity": "none", "description": ""}],
 }
-Reply = Callable[[int, dict[str, Any]], tuple[int, str]]
+Reply = Callable[[int, dict[str, Any]], tuple[Any, ...]]  # status, content, and headers as (name, value)
 
 
 def completion(text: str, reason: str = "stop") -> str:
@@ -47,10 +47,12 @@ class Server:
                     number = len(outer.bodies)
                     outer.running += 1
                     outer.most = max(outer.most, outer.running)
-                status, content = reply(number, body)
+                status, content, *headers = reply(number, body)
                 with lock:
                     outer.running -= 1
                 self.send_response(status)
+                for header in headers:
+                    self.send_header(*header)
                 self.end_headers()
                 self.wfile.write(content.encode())
 
@@ -127,6 +129,41 @@ def test_nonsense_is_a_failed_row(serve: Callable[[Reply], Server]) -> None:
     first, second = captioner(server.url, concurrency=1).caption(requests(2))
     assert first.error_kind == "server"
     assert second.error_kind == "unparsable" and second.raw == "I see a cat"
+
+
+@pytest.mark.parametrize("content", [5, [{"type": "text", "text": "x"}], ANSWER, float("nan")])
+def test_content_that_is_no_text_is_a_failed_row(serve: Callable[[Reply], Server], content: Any) -> None:
+    server = serve(lambda number, body: (200, completion(content) if number == 1 else completion(json.dumps(ANSWER))))
+    first, second = captioner(server.url, concurrency=1).caption(requests(2))
+    assert first.error_kind == "server" and "not a chat completion" in str(first.error)
+    assert second.error_kind is None
+
+
+def test_an_answer_nested_without_end_is_a_failed_row(serve: Callable[[Reply], Server]) -> None:
+    server = serve(lambda number, body: (200, "[" * 200_000))
+    assert captioner(server.url).caption(requests(1))[0].error_kind == "server"
+
+
+@pytest.mark.parametrize("tokens", ["12", 12.5, 10**30, -1, True, [1]])
+@pytest.mark.parametrize("reason", [3, ["stop"], "half \ud83d"])
+def test_odd_bookkeeping_beside_a_good_answer_does_not_cost_it(
+    serve: Callable[[Reply], Server], tokens: Any, reason: Any
+) -> None:
+    answer = json.loads(completion(json.dumps(ANSWER), reason))
+    for usage in ({"completion_tokens": tokens}, tokens):
+        content = json.dumps({**answer, "usage": usage})
+        (caption,) = captioner(serve(lambda number, body, said=content: (200, said)).url).caption(requests(1))
+        assert [event.type for event in caption.events] == ["low_light", "clean"]
+        assert caption.tokens is None
+        assert caption.finish_reason in (None, "half ?")
+
+
+def test_an_answer_garbled_on_its_way_is_asked_for_again(serve: Callable[[Reply], Server]) -> None:
+    good = completion(json.dumps(ANSWER))
+    garbled = 200, "no gzip at all", ("Content-Encoding", "gzip")
+    server = serve(lambda number, body: garbled if number == 1 else (200, good))
+    (caption,) = captioner(server.url).caption(requests(1))
+    assert caption.error_kind is None and len(server.bodies) == 2
 
 
 def test_order_is_kept_and_concurrency_bounded_over_several_endpoints(serve: Callable[[Reply], Server]) -> None:
