@@ -21,7 +21,7 @@ from pipeline.tasks import Task
 if TYPE_CHECKING:
     import httpx
 
-FOR_NOBODY = frozenset({401, 404})  # a wrong key, model or address: no other pair will fare better
+FOR_NOBODY = frozenset({301, 302, 307, 308, 401, 404})  # a wrong key, model or address: no other pair will fare better
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -139,7 +139,8 @@ class ServerCaptioner:
                 endpoint.failed(reason)
                 continue
             if response.status_code in FOR_NOBODY:
-                reason = f"HTTP {response.status_code}: {response.text[:500]}"
+                moved = f"moved to {response.headers.get('Location')}" if response.is_redirect else response.text[:500]
+                reason = f"HTTP {response.status_code}: {moved}"
                 endpoint.failed(reason, self.settings.breaker)
                 continue
             endpoint.succeeded()

@@ -203,6 +203,13 @@ def test_when_all_endpoints_are_gone_the_run_stops_and_says_so() -> None:
         captioner("http://127.0.0.1:9/v1", breaker=3, attempts=10).caption(requests(4))
 
 
+def test_a_server_that_sends_elsewhere_stops_the_run_and_says_where(serve: Callable[[Reply], Server]) -> None:
+    server = serve(lambda number, body: (308, "", ("Location", "https://elsewhere/v1")))
+    with pytest.raises(EndpointsGone, match="HTTP 308: moved to https://elsewhere/v1"):
+        captioner(server.url, concurrency=1).caption(requests(20))
+    assert len(server.bodies) == 1
+
+
 @pytest.mark.parametrize("status", [401, 404])
 def test_a_wrong_key_or_model_stops_the_run_instead_of_failing_every_pair(
     serve: Callable[[Reply], Server], status: int
