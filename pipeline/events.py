@@ -121,9 +121,7 @@ def _from_mapping(value: Any, task: Task) -> Found | None:
     events: list[Event] = []
     for modality in task.modalities:
         for entry in _entries(named.get(plain_name(modality))):
-            event = _event(entry, modality, task)
-            if event and event not in events:
-                events.append(event)
+            events += [event for event in _events(entry, modality, task) if event not in events]
     if not events:
         return None
     scene = named.get("scene")
@@ -136,27 +134,30 @@ def _entries(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else []
 
 
-def _event(entry: Any, modality: str, task: Task) -> Event | None:
+def _events(entry: Any, modality: str, task: Task) -> list[Event]:
     if isinstance(entry, str):
         entry = {"type": entry}
-    if not isinstance(entry, Mapping) or not isinstance(entry.get("type"), str) or not plain_name(entry["type"]):
-        return None
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("type"), str):
+        return []
     severity, description = entry.get("severity"), entry.get("description")
-    label = _label(entry["type"], task)
-    return Event(
-        modality=modality,
-        type=label,
-        severity=task.find_severity(severity) if isinstance(severity, str) and label != task.default else None,
-        description=whole(" ".join(description.split())) if isinstance(description, str) else "",
-    )
+    return [
+        Event(
+            modality=modality,
+            type=label,
+            severity=task.find_severity(severity) if isinstance(severity, str) and label != task.default else None,
+            description=whole(" ".join(description.split())) if isinstance(description, str) else "",
+        )
+        for label in _labels(entry["type"], task)
+    ]
 
 
 def _label(text: str, task: Task) -> str:
-    return task.find_label(text) or whole(plain_name(text)[:80])
+    """The label that is meant; an unknown one as it was given, in whatever script; empty where there is no word."""
+    return task.find_label(text) or whole(re.sub(r"[\W_]+", "_", text.lower()).strip("_")[:80])
 
 
 FIELD = re.compile(
-    r"^[\s>#*_`\-\d.)(]*(event[\s_]*types?|descriptions?|severity|scene|modality)[\s*_`]*[:：=][\s*_`]*(.*)$",
+    r"^[\s>#*_`\-\d.)(]*(event[\s_]*types?|descriptions?|severity|scene|modality)[\s*_`\d()#]*[:：=][\s*_`]*(.*)$",
     re.IGNORECASE,
 )
 
@@ -199,12 +200,9 @@ def _parse_lines(text: str, task: Task) -> Found | None:
 
 def _labels(text: str, task: Task) -> list[str]:
     """One label, or several divided by commas, semicolons, slashes, plus signs, ampersands or "and"."""
-    if not plain_name(text):
-        return []
-    if task.find_label(text):
-        return [_label(text, task)]
-    parts = [part for part in re.split(r"[,;/+&|]|\band\b", text, flags=re.IGNORECASE) if plain_name(part)]
-    return list(dict.fromkeys(_label(part, task) for part in parts))
+    known = text.isascii() and task.find_label(text)  # which looks past words in other scripts
+    parts = [text] if known else re.split(r"[,;/+&|、，；]|\band\b", text, flags=re.IGNORECASE)
+    return list(dict.fromkeys(label for part in parts if (label := _label(part, task))))
 
 
 def _modality(label: str, block: Mapping[str, str], task: Task) -> str | None:

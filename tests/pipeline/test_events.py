@@ -50,6 +50,29 @@ def test_unknown_labels_are_kept_as_given() -> None:
     assert caption.events[0].severity is None
 
 
+def test_a_label_in_another_script_is_kept_beside_known_ones() -> None:
+    """Dropped, it would leave a pair that is said to be dark with the weights of a clean one, and nobody would know."""
+    for text, label in (("低光", "低光"), ("Überbelichtung ", "überbelichtung"), ("Шум / Туман", "шум")):
+        answer = {"visible": [{"type": text}], "infrared": [{"type": "clean"}]}
+        caption = parse_caption(json.dumps(answer, ensure_ascii=False), IVF)
+        assert caption.events[0].type == label
+        assert caption.events[-1] == Event(modality="infrared", type="clean")
+    lines = parse_caption("Event Type: low light、噪声\nDescription: 街道", IVF)
+    assert [(event.type, event.description) for event in lines.events] == [("low_light", "街道"), ("噪声", "街道")]
+
+
+def test_several_labels_in_one_field_are_several_events_in_json_too() -> None:
+    answer = {"visible": [{"type": "low light, blur", "severity": "severe"}], "infrared": "IR noise and stripes"}
+    assert [
+        (event.modality, event.type, event.severity) for event in parse_caption(json.dumps(answer), IVF).events
+    ] == [
+        ("visible", "low_light", "severe"),
+        ("visible", "motion_blur", "severe"),
+        ("infrared", "infrared_noise", None),
+        ("infrared", "sensor_artifact", None),
+    ]
+
+
 LOW = ("low_light", "the street is dark")
 NOISE = ("infrared_noise", "grain on the thermal image")
 
@@ -62,6 +85,8 @@ NOISE = ("infrared_noise", "grain on the thermal image")
         ("```\nevent type: LOW LIGHT\ndescription: the street is dark\n```", [LOW]),
         ("1. **Event Type:** Low_Light\n   **Description:** the street is dark", [LOW]),
         ("- *Event type*: `low light`\n- *Description*: the street is dark", [LOW]),
+        ("Event Type 1: Low Light\nDescription 1: the street is dark", [LOW]),
+        ("**Event Type (1)**: Low Light\n**Description (1)**: the street is dark", [LOW]),
         ("Event Type: Low Light\nDescription: the street\nis dark", [LOW]),
         ("Event Type: Low Light\nDescription:\n\nthe street is dark", [LOW]),
         (
