@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ManifestError, closest
+from pipeline.tasks import load_task
 from pipeline.yaml_text import read_yaml
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # of data sets, stores and priors: also names of folders
@@ -122,7 +123,12 @@ def _own_manifest(path: Path) -> Manifest:
             reason = getattr(error, "strerror", None) or error
             raise ManifestError(f"{path.parent / file}: cannot be read ({reason})") from error
 
-    return parse_manifest(name, read(path.name), read)
+    found = parse_manifest(name, read(path.name), read)
+    try:
+        load_task(found.task)
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from error
+    return found
 
 
 def parse_manifest(name: str, text: str, read: Callable[[str], str] | None = None) -> Manifest:
@@ -137,20 +143,20 @@ def parse_manifest(name: str, text: str, read: Callable[[str], str] | None = Non
         raise ManifestError(f"{name}: the key {key!r} is missing")
     first, second = _modalities(name, raw["modalities"])
     _check_splits(name, raw["splits"], (first.name, second.name))
-    files = {key: _inside(name, str(entry["file"])) for key, entry in raw["splits"].items() if "file" in entry}
+    files = {key: _inside(name, entry["file"]) for key, entry in raw["splits"].items() if "file" in entry}
     texts = {file: (read or _split_text)(file) for file in sorted(set(files.values()))}
     splits = {key: _split(name, key, entry, texts) for key, entry in raw["splits"].items()}
     digest = hashlib.sha256("\0".join([text, *texts.values()]).encode()).hexdigest()
     return Manifest(
         name=name,
-        title=str(raw["title"]),
-        folder=_inside(name, str(raw["folder"])),
+        title=str(raw["title"] or name),
+        folder=_inside(name, raw["folder"]),
         task=str(raw["task"]),
         modalities=(first, second),
         splits=splits,
-        homepage=str(raw["homepage"]),
-        terms=str(raw["terms"]),
-        citation=str(raw["citation"]),
+        homepage=str(raw["homepage"] or ""),
+        terms=str(raw["terms"] or ""),
+        citation=str(raw["citation"] or ""),
         digest=digest,
     )
 
@@ -185,7 +191,11 @@ def _modalities(name: str, raw: object) -> tuple[Modality, Modality]:
     for entry in raw:
         if not isinstance(entry, dict) or set(entry) != {"name", "channels"} or entry["channels"] not in (1, 3):
             raise ManifestError(f"{name}: a modality has a 'name' and 'channels' of 1 or 3, found {entry!r}")
+        if not NAME.fullmatch(str(entry["name"])):
+            raise ManifestError(f"{name}: modality {entry['name']!r}: letters, digits, _ and - only, at most 64")
         found.append(Modality(name=str(entry["name"]), channels=entry["channels"]))
+    if found[0].name == found[1].name:
+        raise ManifestError(f"{name}: both modalities are called {found[0].name!r}; give each a name of its own")
     return found[0], found[1]
 
 
@@ -194,6 +204,8 @@ def _check_splits(name: str, raw: object, modalities: tuple[str, str]) -> None:
         raise ManifestError(f"{name}: 'splits' must map each split's name to its folders")
     for key, entry in raw.items():
         where = f"{name}: split {key!r}"
+        if not isinstance(key, str):
+            raise ManifestError(f"{where}: YAML takes this name for no text; put it in quotes")
         if not isinstance(entry, dict) or not isinstance(entry.get("folders"), dict):
             raise ManifestError(f"{where}: expected a mapping with 'folders'")
         for word in entry:
@@ -201,10 +213,15 @@ def _check_splits(name: str, raw: object, modalities: tuple[str, str]) -> None:
                 raise ManifestError(f"{where}: unknown key {word!r}{closest(str(word), SPLIT_KEYS)}")
         if set(entry["folders"]) != set(modalities):
             raise ManifestError(f"{where}: 'folders' must name one for each of {modalities[0]} and {modalities[1]}")
+        stems, expected = entry.get("stems", "*"), entry.get("expected", 1)
+        if not isinstance(stems, str):
+            raise ManifestError(f"{where}: 'stems' is {stems!r}, expected a pattern such as 'train-*'")
+        if type(expected) is not int or expected < 1:
+            raise ManifestError(f"{where}: 'expected' is {expected!r}, expected how many pairs there should be")
 
 
 def _split(name: str, key: str, entry: dict[str, Any], texts: dict[str, str]) -> Split:
-    folders = {modality: _inside(name, str(folder)) for modality, folder in entry["folders"].items()}
+    folders = {modality: _inside(name, folder) for modality, folder in entry["folders"].items()}
     if "file" not in entry:
         return Split(name=key, folders=folders, stems=entry.get("stems"), expected=entry.get("expected"))
     raw = read_yaml(texts[str(entry["file"])], str(entry["file"]))
@@ -232,7 +249,9 @@ def _split_text(file: str) -> str:
     return (resources.files("manifests") / file).read_text(encoding="utf-8")
 
 
-def _inside(name: str, folder: str) -> str:
+def _inside(name: str, folder: object) -> str:
+    if not isinstance(folder, str):
+        raise ManifestError(f"{name}: the path {folder!r} is no text; write one, or put it in quotes")
     path = Path(folder)
     if path.is_absolute() or ".." in path.parts or "\0" in folder:
         raise ManifestError(f"{name}: the path {folder!r} leaves the data folder")

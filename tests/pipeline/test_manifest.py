@@ -107,6 +107,19 @@ def test_the_good_example_is_good() -> None:
         ({"splits": []}, "'splits' must map"),
         ({"splits": {"train": {"folders": {"visible": "vi"}}}}, "must name one for each"),
         ({"splits": {"train": {"folders": {"visible": "a", "infrared": "b"}, "fil": "x"}}}, "did you mean 'file'"),
+        (
+            {"modalities": [{"name": "near visible", "channels": 3}, {"name": "b", "channels": 1}]},
+            "'near visible': letters",
+        ),
+        (
+            {"modalities": [{"name": "a", "channels": 3}, {"name": "a", "channels": 1}]},
+            "both modalities are called 'a'",
+        ),
+        ({"splits": {5: {"folders": {"visible": "a", "infrared": "b"}}}}, "split 5: .* put it in quotes"),
+        ({"splits": {"a": {"folders": {"visible": "a", "infrared": 3}}}}, "the path 3 .* put it in quotes"),
+        ({"splits": {"a": {"folders": {"visible": "a", "infrared": "b"}, "stems": 5}}}, "'stems' is 5"),
+        ({"splits": {"a": {"folders": {"visible": "a", "infrared": "b"}, "expected": "many"}}}, "'expected' is 'many'"),
+        ({"splits": {"a": {"folders": {"visible": "a", "infrared": "b"}, "expected": 1.5}}}, "'expected' is 1.5"),
     ],
 )
 def test_a_wrong_manifest_is_named_with_its_key(change: dict[str, object], complaint: str) -> None:
@@ -114,6 +127,12 @@ def test_a_wrong_manifest_is_named_with_its_key(change: dict[str, object], compl
     text = yaml.safe_dump({key: value for key, value in raw.items() if value is not None})
     with pytest.raises(ManifestError, match=complaint):
         parse_manifest("x", text)
+
+
+def test_words_left_empty_are_empty() -> None:
+    raw = yaml.safe_load(GOOD) | {"title": None, "terms": None, "citation": None, "homepage": None}
+    found = parse_manifest("x", yaml.safe_dump(raw))
+    assert (found.title, found.terms, found.citation, found.homepage) == ("x", "", "", "")
 
 
 def test_what_is_not_yaml_is_said_to_be_so() -> None:
@@ -146,9 +165,15 @@ def test_a_path_to_a_manifest_works_where_a_name_does(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("nowhere.yaml", "cannot be read"), ("my set.yaml", "letters, digits"), ("msrs.yaml", "known already")],
+    [
+        ("nowhere.yaml", "cannot be read"),
+        ("my set.yaml", "letters, digits"),
+        ("msrs.yaml", "known already"),
+        ("tasks.yaml", r"tasks.yaml: no task 'ivff' \(did you mean 'ivf'\?\)"),
+    ],
 )
 def test_a_manifest_of_ones_own_that_cannot_be(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "msrs.yaml").write_text(GOOD)
+    (tmp_path / "tasks.yaml").write_text(GOOD.replace("task: ivf", "task: ivff"))
     with pytest.raises(ManifestError, match=said):
         load_manifest(str(tmp_path / name))
