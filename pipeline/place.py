@@ -43,13 +43,16 @@ class Place(Protocol):
 
 
 def place(location: str | Path) -> LocalPlace | RemotePlace:
-    """The place at a path or URL. Raises MissingPackage when the URL's protocol needs a package that is not there."""
+    """The place at a path or URL.
+
+    Raises MissingPackage when the URL's protocol needs a package that is not there, InputError when it names no place.
+    """
     text = str(location)
+    if text.lower().startswith("file:"):
+        return LocalPlace(_file_path(text))
     if "://" not in text:
         return LocalPlace(Path(text))
     parts = urlsplit(text)
-    if parts.scheme == "file":
-        return LocalPlace(Path(unquote(parts.path)))
     try:
         import fsspec
 
@@ -61,6 +64,16 @@ def place(location: str | Path) -> LocalPlace | RemotePlace:
     except (ValueError, TypeError) as error:
         raise InputError(f"{text}: not a place this program can reach ({error})") from error
     return RemotePlace(text, file_system, root.rstrip("/"))
+
+
+def _file_path(url: str) -> Path:
+    """The folder that a file URL names; ``#`` and ``?`` are letters of its name, as on disk."""
+    path = unquote(url[len("file:") :]).removeprefix("//").removeprefix("localhost")
+    if not path.startswith("/"):
+        raise InputError(
+            f"{url}: a file URL has three slashes and a whole path, as file:///data/stores/x; or give a path"
+        )
+    return Path(path)
 
 
 def write(target: Place, name: str, content: bytes) -> None:

@@ -1,0 +1,39 @@
+"""Where a store lies: what a URL names, and what it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.place import LocalPlace, place
+from pipeline.store import Store
+from pipeline.verify import verify
+from stores import caption, contents
+
+
+@pytest.mark.parametrize("name", ["plain", "run#2", "is it?", "a b", "50%25", "ä"])
+def test_a_file_url_names_the_folder_it_says(tmp_path: Path, name: str) -> None:
+    found = place(f"file://{tmp_path}/{name.replace(' ', '%20')}")
+    assert isinstance(found, LocalPlace)
+    assert found.root == tmp_path / name.replace("%25", "%")
+    assert place(f"file://localhost{tmp_path}/x").root == tmp_path / "x"
+
+
+@pytest.mark.parametrize(
+    "url", ["file://stores/msrs", "file://./stores", "file://~/stores", "file://", "file:stores/x"]
+)
+def test_a_file_url_that_names_no_folder_of_this_machine_is_refused(url: str) -> None:
+    """``file://stores/msrs`` is the folder /msrs of a machine called "stores", which nobody means."""
+    with pytest.raises(InputError, match="three slashes"):
+        place(url)
+
+
+def test_a_store_at_a_file_url_is_the_store_at_the_path(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(3)
+    caption(f"file://{tmp_path}/one", folders)
+    caption(tmp_path / "two", folders)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert verify(Store.open(f"file://{tmp_path}/two")).problems == []
