@@ -124,13 +124,16 @@ class Job:
 
     def is_done(self, shard: int) -> bool:
         """Whether the marker is there, its files have their sizes and (under ``retry_failed``) no row failed."""
-        marker = self.store.marker(self.spec.prior, shard)
-        if marker is None or (self.spec.retry_failed and marker.get("failed")):
+        try:
+            marker = self.store.marker(self.spec.prior, shard)
+        except StoreError:  # damaged: it is made again, from rows that are kept
             return False
-        files = marker.get("files", {})
+        if marker is None or (self.spec.retry_failed and marker["failed"]):
+            return False
+        files = marker["files"]
         names = {rows_name(self.spec.prior, shard), tar_name(shard)}
         return set(files) == names and all(
-            self.home.exists(name) and self.home.size(name) == files[name]["bytes"] for name in names
+            self.home.exists(name) and self.home.size(name) == files[name].get("bytes") for name in names
         )
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections import Counter
@@ -105,8 +106,7 @@ def _check_header(store: Store, now: Header) -> None:
 def _check_data(store: Store, pairs: Sequence[Pair], root: Path) -> None:
     """Names and sizes of all files, and the content of those written after the plan was made."""
     planned = store.plan()
-    log = store.place.read(PLANNED) if store.place.exists(PLANNED) else b"{}"
-    since = float(json.loads(log).get("time", 0.0))
+    since = _planned_at(store)
     for row, pair in zip(planned, pairs, strict=True):
         if row.key != pair.key:
             raise FingerprintMismatch(f"{store.name}: planned with key {row.key!r}, now {pair.key!r}; {ADVICE}")
@@ -115,6 +115,15 @@ def _check_data(store: Store, pairs: Sequence[Pair], root: Path) -> None:
             (pair.second, row.second, row.second_bytes, row.second_sha256),
         ):
             _check_file(store, path, root, stored, size, sha256, since)
+
+
+def _planned_at(store: Store) -> float:
+    """When the plan was made, in seconds since 1970; 0, so that every file counts as newer, where no log says it."""
+    try:
+        since = float(json.loads(store.place.read(PLANNED))["time"])
+    except (FileNotFoundError, ValueError, TypeError, LookupError):
+        return 0.0
+    return since if math.isfinite(since) else 0.0
 
 
 def _check_file(store: Store, path: Path, root: Path, stored: str, size: int, sha256: str, since: float) -> None:

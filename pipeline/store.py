@@ -97,12 +97,22 @@ class Store:
         if not self.place.exists(name):
             names = ", ".join(self.prior_names()) or "none"
             raise StoreError(f"{self.name}: no prior {prior!r}; there are: {names}; make it with `fusioncli caption`")
-        return _mapping(self.place.read(name), f"{self.name}/{name}")
+        found = _mapping(self.place.read(name), f"{self.name}/{name}")
+        parts = [found.get("captioner"), found.get("embedder")]
+        named = all(isinstance(part, dict) and isinstance(part.get("name"), str) for part in parts)
+        if not named or type(found["embedder"].get("width")) is not int:
+            raise StoreError(f"{self.name}/{name}: damaged: it names no captioner, or no embedder and its width")
+        return found
 
     def marker(self, prior: str, shard: int) -> dict[str, Any] | None:
-        """The done-marker of a shard, or None while it is unfinished."""
+        """The done-marker of a shard, or None while it is unfinished. Raises StoreError for a damaged one."""
         name = marker_name(self._prior(prior), shard)
-        return _mapping(self.place.read(name), f"{self.name}/{name}") if self.place.exists(name) else None
+        if not self.place.exists(name):
+            return None
+        try:
+            return parse_marker(self.place.read(name), f"{self.name}/{name}")
+        except StoreError as error:
+            raise StoreError(f"{error}; run the same `fusioncli caption` again to make it anew") from error
 
     def finished(self, prior: str) -> list[int]:
         """The shards of a prior that have their done-marker."""
@@ -131,8 +141,7 @@ class Store:
             raise StoreError(f"{where}: missing; delete the marker beside it and run `fusioncli caption` again")
         planned = self.shard_rows(shard)
         wanted = None if columns is None else list(dict.fromkeys(["key", *columns]))
-        width = int(self.fingerprint(prior).get("embedder", {}).get("width", 0))
-        schema = row_schema(width)
+        schema = row_schema(self.fingerprint(prior)["embedder"]["width"])
         unknown = [column for column in wanted or () if column not in schema.names]
         if unknown:
             raise StoreError(
@@ -203,6 +212,19 @@ def parse_header(content: bytes, where: str) -> Header:
     if raw["shards"] != -(-raw["pairs"] // raw["shard_size"]):
         raise StoreError(f"{where}: damaged: {raw['shards']} shards of {raw['shard_size']} for {raw['pairs']} pairs")
     return Header(**{**raw, "modalities": (modalities[0], modalities[1])})
+
+
+def parse_marker(content: bytes, where: str) -> dict[str, Any]:
+    """Read a done-marker. Raises StoreError when it is none."""
+    marker = _mapping(content, where)
+    counts = [marker.get(name) for name in ("shard", "rows", "ok", "failed")]
+    tallies = [marker.get(name) for name in ("errors", "unknown_labels")]
+    counts += [number for tally in tallies if isinstance(tally, dict) for number in tally.values()]
+    files = marker.get("files")
+    parts = [*tallies, files, *(files.values() if isinstance(files, dict) else ())]
+    if not all(isinstance(part, dict) for part in parts) or not all(type(number) is int for number in counts):
+        raise StoreError(f"{where}: damaged: not a done-marker")
+    return marker
 
 
 def _mapping(content: bytes, where: str) -> dict[str, Any]:

@@ -36,6 +36,8 @@ def verify(store: Location, json: Json = None) -> None:
             f"{verdict.pairs} pairs, {verdict.shards} shards, {verdict.files} files, {verdict.bytes:,} bytes{failed}"
         )
         lines = [*verdict.problems, f"{store}: {len(verdict.problems) or 'no'} problems; {summary}"]
+        cure = "remove the damaged files and run the same `fusioncli caption` again: it makes what is missing, and keeps the rest"
+        lines += [cure] if verdict.problems else []
         for line in lines:
             answers().print(line, markup=False, soft_wrap=True)
     if verdict.problems:

@@ -1,0 +1,106 @@
+"""Damaged small files of a store: said in one sentence, never a traceback, and mended by the same command run again."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import StoreError
+from pipeline.inspection import describe_store
+from pipeline.store import Store
+from pipeline.verify import verify
+from stores import caption, contents
+
+MARKER = "priors/text/shard-000001.json"
+WRONG_MARKERS = [
+    b"",
+    b"\xff\xfe",
+    b"[]",
+    b"{}",
+    b'{"files": 3}',
+    b'{"shard": 1, "rows": 2, "ok": 2, "failed": "no", "errors": {}, "unknown_labels": {}, "files": {}}',
+    b'{"shard": 1, "rows": 2, "ok": 2, "failed": 0, "errors": 5, "unknown_labels": {}, "files": {}}',
+    b'{"shard": 1, "rows": 2, "ok": 2, "failed": 0, "errors": {}, "unknown_labels": {"a": "b"}, "files": {}}',
+    b'{"shard": 1, "rows": 2, "ok": 2, "failed": 0, "errors": {}, "unknown_labels": {}, "files": {"a": 1}}',
+]
+
+
+@pytest.mark.parametrize("content", WRONG_MARKERS)
+def test_a_damaged_marker_is_named_and_made_again_with_its_captions_kept(
+    tmp_path: Path, draw_pairs: Any, content: bytes
+) -> None:
+    folders = draw_pairs(6)
+    caption(tmp_path / "s", folders, shard_size=2)
+    before = contents(tmp_path / "s")
+    (tmp_path / "s" / MARKER).write_bytes(content)
+    store = Store.open(tmp_path / "s")
+    with pytest.raises(StoreError, match="shard-000001.json: damaged"):
+        describe_store(store)
+    assert any(MARKER in problem for problem in verify(store).problems)
+    # Its pairs would fail if they were captioned again.
+    summary = caption(tmp_path / "s", folders, shard_size=2, do_stop_at="p0002")
+    assert (summary.done, summary.failed) == (3, 0)
+    assert contents(tmp_path / "s") == before
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b'{"time": "noon"}', b'{"time": NaN}', b"\xff"])
+def test_a_damaged_log_of_the_plan_only_means_that_every_file_is_looked_at(
+    tmp_path: Path, draw_pairs: Any, content: bytes
+) -> None:
+    first, second = draw_pairs(2)
+    caption(tmp_path / "s", (first, second))
+    (tmp_path / "s/logs/planned.json").write_bytes(content)
+    assert caption(tmp_path / "s", (first, second)).done == 1
+    path = second / "p0001.png"
+    whole, times = path.read_bytes(), path.stat()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    os.utime(path, (times.st_atime, 0))  # old, and of the same size
+    with pytest.raises(StoreError, match="p0001.png: sha256 was"):
+        caption(tmp_path / "s", (first, second))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b'{"captioner": {"name": "x"}, "embedder": 3}', b'{"captioner": [], "embedder": {}}']
+)
+def test_a_damaged_fingerprint_is_one_sentence(tmp_path: Path, draw_pairs: Any, content: bytes) -> None:
+    folders = draw_pairs(2)
+    caption(tmp_path / "s", folders)
+    (tmp_path / "s/priors/text/fingerprint.json").write_bytes(content)
+    store = Store.open(tmp_path / "s")
+    for ask in (describe_store, Store.rows):
+        with pytest.raises(StoreError, match="fingerprint.json: damaged"):
+            ask(store)
+    with pytest.raises(StoreError, match="fingerprint.json: damaged"):
+        caption(tmp_path / "s", folders)
+    assert any("fingerprint.json" in problem for problem in verify(store).problems)
+
+
+def test_what_verify_names_is_mended_by_taking_it_away(tmp_path: Path, draw_pairs: Any) -> None:
+    """As the command says: the damaged file is removed, and the same command run again."""
+    folders = draw_pairs(6)
+    caption(tmp_path / "s", folders, shard_size=2)
+    before = contents(tmp_path / "s")
+    for name in ("images/shard-000001.tar", "priors/text/shard-000001.parquet", MARKER):
+        path = tmp_path / "s" / name
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        assert verify(Store.open(tmp_path / "s")).problems
+        path.unlink()
+        caption(tmp_path / "s", folders, shard_size=2)
+        assert contents(tmp_path / "s") == before
+        assert json.loads((tmp_path / "s" / MARKER).read_text())["rows"] == 2
+
+
+def test_verify_says_what_to_do(tmp_path: Path, draw_pairs: Any, fusioncli: Any) -> None:
+    folders = draw_pairs(2)
+    caption(tmp_path / "s", folders)
+    assert "remove" not in fusioncli("store", "verify", str(tmp_path / "s")).stdout
+    (tmp_path / "s/priors/text/shard-000000.json").write_text("{}")
+    done = fusioncli("store", "verify", str(tmp_path / "s"))
+    assert done.returncode == 1
+    assert "remove the damaged files and run the same `fusioncli caption` again" in done.stdout
