@@ -25,7 +25,7 @@ from fusion.objective import gradient_shares
 from fusion.progress import Live
 from fusion.reader import Cache, IndexedReader, open_pairs, without
 from fusion.recipe import Recipe
-from fusion.run import ORIGIN, Log, Origin, model_step, write_model, write_origin
+from fusion.run import ORIGIN, Log, Origin, clear_folder, model_step, write_model, write_origin
 from fusion.step import all_keys, first_pair, learning_rate, take_step
 from fusion.stream import StreamReader
 from fusion.validation import BEST, validate
@@ -56,8 +56,16 @@ class Loop:
     """A training between its first step, or the one after ``checkpoint``, and its last."""
 
     def __init__(
-        self, origin: Origin, given: Given, stores: Sequence[Store], out: Path, checkpoint: Checkpoint | None
+        self,
+        origin: Origin,
+        given: Given,
+        stores: Sequence[Store],
+        out: Path,
+        checkpoint: Checkpoint | None,
+        *,
+        replace: bool = False,
     ) -> None:
+        """``replace``: the run that ``out`` holds makes room, once everything that this one needs has been checked."""
         recipe = origin.recipe
         self.origin, self.recipe, self.out = origin, recipe, out
         self.accelerator = make_accelerator(recipe, out)
@@ -83,6 +91,8 @@ class Loop:
         self.metrics: dict[str, float] = dict(state.get("metrics") or (self.best["metrics"] if self.best else {}))
         self.recent: list[Seen] = []
         if self.main:
+            if replace and (out / ORIGIN).exists():
+                clear_folder(out)
             if not (out / ORIGIN).exists():  # a resumed run keeps what it was started with
                 write_origin(out, origin)
             self.log = Log(out, self.first)

@@ -77,16 +77,24 @@ def describe_weights(weights: Weights) -> dict[str, str]:
     return {"location": str(local.resolve()) if local.exists() else weights.name, "sha256": weights.sha256}
 
 
-def prepare_folder(run: Path, *, overwrite: bool) -> None:
-    """See to it that ``run`` holds no other run. Raises InputError unless ``overwrite``; removes only what a run wrote."""
+def check_folder(run: Path, given: Sequence[Weights], *, overwrite: bool) -> None:
+    """Raise InputError where ``run`` holds another run, unless ``overwrite``, or the weights that the new run is given."""
     if run.exists() and not run.is_dir():
         raise InputError(f"--out {run}: a file is in the way; choose another folder")
-    if not (run / ORIGIN).exists():
-        return
-    if not overwrite:
+    if (run / ORIGIN).exists() and not overwrite:
         raise InputError(
             f"{run} already holds a run; --resume {run} goes on with it, --overwrite replaces it, --out takes another folder"
         )
+    own = {run.resolve(), run.resolve() / "best"}
+    for weights in given:
+        if Path(weights.name).exists() and Path(weights.name).resolve() in own:
+            raise InputError(
+                f"--out {run}: the new run would replace the weights it is given, {weights.name}; choose another --out"
+            )
+
+
+def clear_folder(run: Path) -> None:
+    """Remove what another run wrote, and only that."""
     for name in (FOLDER, "pictures", "best"):
         shutil.rmtree(run / name, ignore_errors=True)
     for name in (ORIGIN, LOG, CONFIG, MODEL, CARD):

@@ -15,10 +15,10 @@ from fusion.loop import Loop, Result
 from fusion.recipe import Recipe
 from fusion.run import (
     Origin,
+    check_folder,
     check_store,
     describe_store,
     describe_weights,
-    prepare_folder,
     read_origin,
     revision,
     versions,
@@ -45,9 +45,10 @@ def start_run(
 
     Raises InputError when ``out`` already holds a run, and what stores, weights and recipes raise.
     """
-    prepare_folder(out, overwrite=overwrite)
+    check_folder(out, (), overwrite=overwrite)
     opened = [Store.open(location) for location in stores]
     given = given_weights(start_from, teachers, len(opened))
+    check_folder(out, [*given.teachers, *([given.start] if given.start else [])], overwrite=overwrite)
     origin = Origin(
         recipe=recipe,
         stores=tuple(describe_store(store, recipe.prior) for store in opened),
@@ -56,7 +57,7 @@ def start_run(
         revision=revision(),
         start=describe_weights(given.start) if given.start else None,
     )
-    return Loop(origin, given, opened, out, checkpoint=None).run(minutes)
+    return Loop(origin, given, opened, out, checkpoint=None, replace=overwrite).run(minutes)
 
 
 def resume_run(run: Path, recipe: Recipe | None = None, *, minutes: float = 0) -> Result:

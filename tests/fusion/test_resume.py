@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,10 @@ import torch
 
 from fusion.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, steps_saved
 from fusion.loop import Loop
-from fusion.recipe import load_recipe
+from fusion.recipe import Recipe, load_recipe
 from fusion.run import read_log
 from fusion.training import resume_run, start_run
-from pipeline.errors import InputError, StoreError, TrainingError
+from pipeline.errors import InputError, StoreError, TrainingError, WeightsError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL = ["steps=2", "batch_size=1", "crop=48", "pictures=1", "validate_every=1", "checkpoint_every=1", "log_every=1", "shares_every=9", "validation_crop=64", "keep_checkpoints=9"]  # fmt: skip
@@ -104,6 +105,45 @@ def test_a_folder_with_a_run_is_not_written_over(store: Path, tmp_path: Path) ->
     (tmp_path / "run/mine.txt").write_text("keep")
     start_run(recipe, [store], tmp_path / "run", overwrite=True)
     assert (tmp_path / "run/mine.txt").exists()
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_run_is_replaced_only_by_one_that_can_begin(store: Path, teacher: Path, tmp_path: Path) -> None:
+    """Whatever is wrong with the new run, the old one is still there."""
+    shutil.copytree(teacher, tmp_path / "run")
+    before = files_of(tmp_path / "run")
+    nano = load_recipe("nano", "student", [*SMALL, "network=nano"])
+    given: list[tuple[Recipe, dict[str, object]]] = [
+        (nano, {"start_from": tmp_path / "nothing"}),
+        (nano, {"start_from": teacher}),  # another network
+        (load_recipe("nano-distilled", "student", SMALL), {"teachers": [tmp_path / "nothing"]}),
+        (load_recipe("tiny", "teacher", [*SMALL, "shares=[1,2]"]), {}),
+        (load_recipe("tiny", "teacher", [*SMALL, "precision=fp16"]), {}),
+    ]
+    for recipe, options in given:
+        with pytest.raises((InputError, WeightsError)):
+            start_run(recipe, [store], tmp_path / "run", overwrite=True, **options)
+        assert files_of(tmp_path / "run") == before
+
+
+def test_a_run_does_not_replace_the_weights_it_is_given(store: Path, teacher: Path, tmp_path: Path) -> None:
+    shutil.copytree(teacher, tmp_path / "run")
+    before = files_of(tmp_path / "run")
+    again, student = load_recipe("tiny", "teacher", SMALL), load_recipe("tiny", "student", SMALL)
+    for place in ("run", "run/best"):
+        with pytest.raises(
+            InputError, match=r"run: the new run would replace the weights it is given, .*another --out"
+        ):
+            start_run(again, [store], tmp_path / "run", start_from=tmp_path / place, overwrite=True)
+        with pytest.raises(InputError, match="would replace the weights it is given"):
+            start_run(student, [store], tmp_path / "run", teachers=[tmp_path / place], overwrite=True)
+    (tmp_path / "run/training.json").unlink()  # weights alone, no run: not written over either
+    with pytest.raises(InputError, match="would replace the weights it is given"):
+        start_run(again, [store], tmp_path / "run", start_from=tmp_path / "run")
+    assert files_of(tmp_path / "run") == {name: content for name, content in before.items() if name != "training.json"}
 
 
 def test_a_run_of_another_store_content_is_not_resumed(new_store: Callable[..., Path], tmp_path: Path) -> None:
