@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,12 @@ class Draw:
     store: int
     index: int
     visit: int
+
+
+def check_shares(shares: Sequence[float], stores: int) -> None:
+    """Raise InputError unless ``shares`` is empty or has a number above 0 for each of so many stores."""
+    if shares and (len(shares) != stores or not all(0 < share < math.inf for share in shares)):
+        raise InputError(f"shares {list(shares)}: expected {stores} numbers above 0, one for each store")
 
 
 def digest_number(*parts: object) -> int:
@@ -40,8 +47,7 @@ class Order:
     def __init__(
         self, seed: int, stores: Sequence[Sequence[str]], shares: Sequence[float] = (), *, shuffle: bool = True
     ) -> None:
-        if shares and (len(shares) != len(stores) or min(shares) <= 0):
-            raise InputError(f"shares {list(shares)}: expected {len(stores)} numbers above 0, one for each store")
+        check_shares(shares, len(stores))
         if not all(stores):
             raise InputError("a store without training pairs cannot be drawn from")
         self.seed, self.shuffle = seed, shuffle

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fusion.batch import Batch, collate
-from fusion.order import digest_number
+from fusion.order import check_shares, digest_number
 from fusion.reader import AHEAD, Pairs
 from fusion.recipe import Recipe
 from pipeline.errors import InputError, StoreError
@@ -29,6 +29,7 @@ class StreamReader:
     """The batches of one process. Without ``recipe.shuffle`` the pairs come in the order of the plan."""
 
     def __init__(self, stores: Sequence[Pairs], recipe: Recipe, rank: int = 0, processes: int = 1) -> None:
+        check_shares(recipe.shares, len(stores))
         self.stores = stores
         self.recipe = recipe
         self.rank, self.processes = rank, processes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -60,7 +61,7 @@ def test_stores_are_mixed_by_their_shares_and_each_in_its_own_epochs() -> None:
     assert Counter(by_size.at(place).store for place in range(40)) == {0: 30, 1: 10}
 
 
-@pytest.mark.parametrize("shares", [[1.0], [1.0, 0.0], [1.0, 1e-9]])
+@pytest.mark.parametrize("shares", [[1.0], [1.0, 0.0], [-1.0, 3.0], [1.0, 1e-9], [1.0, math.nan], [math.inf, 1.0]])
 def test_impossible_shares_are_refused(shares: list[float]) -> None:
     with pytest.raises(InputError, match="share"):
         Order(0, [names(3, "a"), names(3, "b")], shares)

@@ -109,6 +109,14 @@ def test_streaming_feeds_the_same_batches_as_indexing(store: Path) -> None:
     assert all(map(same, indexed, streamed))
 
 
+@pytest.mark.parametrize("shares", ["[1]", "[0, 0]", "[-1, 3]", "[.nan, 1]", "[.inf, 1]"])
+def test_both_readers_refuse_impossible_shares_before_the_first_step(store: Path, shares: str) -> None:
+    training, held = open_pairs(Store.open(store), recipe())
+    for reader in (IndexedReader, StreamReader):
+        with pytest.raises(InputError, match=r"shares .*: expected 2 numbers above 0, one for each store"):
+            reader([training, held], recipe(f"shares={shares}"))
+
+
 def test_both_readers_read_an_object_store(monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
     with served_bucket(monkeypatch) as home:
         import s3fs
