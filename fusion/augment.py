@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fusion.order import digest_number
-from fusion.recipe import Recipe
+from fusion.recipe import SMALLEST_CROP, Recipe
 
 DARKEST = (0.1, 0.25)  # factors of visible and infrared: a moonless street, a scene of nearly even temperature
 
@@ -58,11 +58,12 @@ def draw_crop(visible: Bytes, infrared: Bytes, recipe: Recipe, random: np.random
 
 
 def centre_crop(visible: Bytes, infrared: Bytes, side: int) -> Crop:
-    """The middle of a pair, at most ``side`` pixels high and wide."""
+    """The middle of a pair, at most ``side`` pixels high and wide; where that is too small for the loss, mirrored."""
     height, width = infrared.shape
     top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
     cut = np.s_[top : top + side, left : left + side]
-    return Crop(visible=as_planes(visible[cut], 3), infrared=as_planes(infrared[cut], 1))
+    first, second = (_at_least(image[cut], SMALLEST_CROP) for image in (visible, infrared))
+    return Crop(visible=as_planes(first, 3), infrared=as_planes(second, 1))
 
 
 def as_planes(image: Bytes, channels: int) -> Floats:

@@ -41,7 +41,7 @@ BETWEEN = {
     "darken_visible": (0, 1),
     "darken_infrared": (0, 1),
 }
-LARGEST_CROP = 4096  # pixels
+SMALLEST_CROP, LARGEST_CROP = 48, 4096  # pixels; every window of the losses fits into the smallest
 STAGES = ("teacher", "student")
 COMMANDS = {"teacher": "train-teacher", "student": "distill"}
 DISTILLATION_TERMS = ("features", "output")
@@ -115,9 +115,9 @@ class Recipe:
             for key in keys:
                 if not getattr(self, key) >= least:
                     raise ManifestError(f"{where}: {key} is {getattr(self, key)}, expected at least {least}")
-        if not 48 <= self.crop <= LARGEST_CROP or self.crop % 8:
+        if not SMALLEST_CROP <= self.crop <= LARGEST_CROP or self.crop % 8:
             raise ManifestError(
-                f"{where}: crop is {self.crop}, expected a multiple of 8 from 48 to {LARGEST_CROP} pixels"
+                f"{where}: crop is {self.crop}, expected a multiple of 8 from {SMALLEST_CROP} to {LARGEST_CROP} pixels"
             )
         if self.batch_size % self.accumulation:
             raise ManifestError(

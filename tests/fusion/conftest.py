@@ -25,13 +25,21 @@ def draw_pair(folder: Path, index: int, height: int = 72, width: int = 88) -> No
         Image.fromarray((picture * 255).astype(np.uint8)).save(folder / name / f"{index:03d}.png")
 
 
-def make_store(home: Path, *, pairs: int = 8, first: int = 0, width: int = 512, name: str = "store") -> Path:
+def make_store(
+    home: Path,
+    *,
+    pairs: int = 8,
+    first: int = 0,
+    width: int = 512,
+    name: str = "store",
+    size: tuple[int, int] = (72, 88),
+) -> Path:
     """Draw pairs under ``home`` and caption them into ``home/name``."""
     from pipeline.captioning import CaptionOptions, caption_pairs
     from pipeline.sources import find_source
 
     for index in range(first, first + pairs):
-        draw_pair(home / f"{name}-pairs", index)
+        draw_pair(home / f"{name}-pairs", index, *size)
     source = find_source(None, (home / f"{name}-pairs" / "vi", home / f"{name}-pairs" / "ir"), None, None, None)
     options = CaptionOptions(
         store=str(home / name),
@@ -47,7 +55,7 @@ def make_store(home: Path, *, pairs: int = 8, first: int = 0, width: int = 512, 
 
 @pytest.fixture(scope="session")
 def new_store() -> Callable[..., Path]:
-    """Make another store: ``new_store(folder, pairs=8, first=0, width=512, name="store")``."""
+    """Make another store: ``new_store(folder, pairs=8, first=0, width=512, name="store", size=(72, 88))``."""
     return make_store
 
 

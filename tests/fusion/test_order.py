@@ -134,3 +134,5 @@ def test_centre_crop_and_planes() -> None:
     assert crop.visible.shape == (3, 48, 48) and crop.infrared[0, 0, 0] * 255 == pytest.approx(6)
     assert as_planes(infrared, 3).shape == (3, 60, 90)
     assert centre_crop(visible, infrared, 500).infrared.shape == (1, 60, 90)
+    small = centre_crop(visible[:30], infrared[:30], 500)
+    assert small.visible.shape == (3, 48, 90) and np.array_equal(small.infrared[0, 30:], small.infrared[0, 29:11:-1])

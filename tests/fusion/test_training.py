@@ -228,6 +228,18 @@ def test_validation_scores_the_fused_image_with_its_sources(store: Path) -> None
     assert {name: metrics[name] for name in expected} == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("name", "stage"), [("tiny", "teacher"), ("edge", "student")])
+def test_pairs_smaller_than_any_window_are_trained_on_and_validated(
+    new_store: Callable[..., Path], tmp_path: Path, name: str, stage: str
+) -> None:
+    """VIF asks for 41 pixels, SSIM for 11: smaller pairs are mirrored at their border, as they are for training."""
+    store = new_store(tmp_path, pairs=3, size=(9, 30))
+    settings = [*FAST, "network=nano", "steps=1", "validate_every=1"] if stage == "student" else [*FAST, "steps=1"]
+    start_run(load_recipe(name, stage, settings), [store], tmp_path / "run")
+    (metrics,) = [record["validation"] for record in read_log(tmp_path / "run") if "validation" in record]
+    assert np.isfinite(list(metrics.values())).all() and {"loss", "VIF", "SSIM"} <= metrics.keys()
+
+
 def test_a_loss_of_a_teacher_alone_needs_one(store: Path, tmp_path: Path) -> None:
     alone = [f"loss.{name}=0" for name in ("intensity", "consistency", "gradient", "ssim", "colour", "features")]
     with pytest.raises(ManifestError, match="all terms of its loss come from a teacher, and there is none"):
