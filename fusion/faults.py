@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusion.recipe import Recipe
 from pipeline.atomic import write_text
@@ -47,10 +47,27 @@ def check_losses(
             )
             raise TrainingError(
                 f"the loss is {loss:.4g} at step {seen.step} (running mean {running and round(running, 4)}); the pairs of that batch are "
-                f"in {path}. Look at them, lower lr ({recipe.lr:g}), or set clip below {recipe.clip:g}"
+                f"in {path}. Look at them, {_gentler(recipe)}"
             )
         running = loss if running is None else running + (loss - running) / MEAN_OVER
     return running
+
+
+def check_weights(network: nn.Module, step: int, recipe: Recipe) -> None:
+    """Stop the run before weights that are no numbers are validated or saved: a loss tells of them a step too late."""
+    names = [name for name, value in network.named_parameters()]
+    finite = torch.stack([value.detach().isfinite().all() for value in network.parameters()]).tolist()
+    broken = [name for name, good in zip(names, finite, strict=True) if not good]
+    if broken:
+        raise TrainingError(
+            f"{len(broken)} of {len(names)} weights, {broken[0]} among them, are not finite after step {step}; nothing of it "
+            f"is saved. Start again: {_gentler(recipe)}"
+        )
+
+
+def _gentler(recipe: Recipe) -> str:
+    below = f" below {recipe.clip:g}" if recipe.clip else ""  # 0 is off
+    return f"lower lr ({recipe.lr:g}), or set clip{below}"
 
 
 def advice(error: BaseException, recipe: Recipe) -> BaseException:

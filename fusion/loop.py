@@ -20,7 +20,7 @@ from fusion.assembly import Given, build_objective, check_widths, compile_networ
 from fusion.averaging import Average
 from fusion.batch import Batch
 from fusion.checkpoints import Checkpoint, fill, optimizer_tensors, restore_optimizer, save_checkpoint
-from fusion.faults import Seen, advice, check_losses
+from fusion.faults import Seen, advice, check_losses, check_weights
 from fusion.objective import gradient_shares
 from fusion.progress import Live
 from fusion.reader import Cache, IndexedReader, open_pairs, without
@@ -136,7 +136,10 @@ class Loop:
                 saving = last or step % recipe.checkpoint_every == 0
                 if saving or step % recipe.log_every == 0:
                     self._log(step, taken)
-                if step == recipe.steps or step % recipe.validate_every == 0:
+                validating = step == recipe.steps or step % recipe.validate_every == 0
+                if validating or saving:
+                    check_weights(self.network, step, recipe)
+                if validating:
                     self._validate(step)
                 if saving:
                     self._save(step)

@@ -105,6 +105,15 @@ def test_an_exploding_loss_stops_with_the_keys_of_its_batch(store: Path, tmp_pat
     assert not (tmp_path / "run/model.safetensors").exists()
 
 
+@pytest.mark.parametrize("last", ["steps=1", "checkpoint_every=1", "validate_every=1"])
+def test_weights_that_are_no_numbers_are_never_saved(store: Path, tmp_path: Path, last: str) -> None:
+    """The loss of the first step is a number, its gradient is not: it shows at step 2, where it may be too late."""
+    settings = [*FAST, "weights={intensity: 1e38}", "loss.intensity=1", "clip=0", "warmup=0", last]
+    with pytest.raises(TrainingError, match=r"after step 1; nothing of it is saved\. .*lower lr \(.*\), or set clip$"):
+        start_run(load_recipe("nano", "student", settings), [store], tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
+
+
 def test_running_out_of_memory_gives_advice(monkeypatch: pytest.MonkeyPatch, store: Path, tmp_path: Path) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
