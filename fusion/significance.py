@@ -139,8 +139,9 @@ def sign_flip_p(differences: NDArray[np.float64], *, seed: int = 0) -> float:
 def sign_flip_ps(differences: NDArray[np.float64], *, seed: int = 0) -> NDArray[np.float64]:
     """``sign_flip_p`` of each column of (images, comparisons), under the same flips; a zero difference says nothing."""
     rows, columns = differences.shape
-    # a hair below the observed sums, so that patterns equal to them up to rounding count as reaching them
-    observed = np.abs(differences.sum(axis=0)) * (1 - 1e-9)
+    # a hair below the observed sums, so that patterns equal to them up to rounding count as reaching them; a hair of
+    # all that is summed, because where gains and losses cancel the sum itself may be rounding alone
+    observed = np.abs(differences.sum(axis=0)) - 1e-9 * np.abs(differences).sum(axis=0)
     reached = np.zeros(columns)
     exact = rows <= EXACT_UP_TO
     total = 2**rows if exact else FLIPS

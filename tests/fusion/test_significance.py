@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from fusion.significance import compare, sign_flip_p, summarise, summarise_ratio
+from fusion.significance import compare, compare_many, sign_flip_p, summarise, summarise_ratio
 
 
 def test_mean_and_interval_by_scipys_bootstrap() -> None:
@@ -35,6 +38,13 @@ def test_a_ratio_and_its_interval_by_scipys_bootstrap() -> None:
     assert ours.mean == pytest.approx(over.mean() / under.mean())
     assert ours.low == pytest.approx(theirs.low, rel=0.03)
     assert ours.high == pytest.approx(theirs.high, rel=0.03)
+
+
+def test_the_ratio_of_two_losses_is_that_of_two_gains() -> None:
+    generator = np.random.default_rng(8)
+    over, under = generator.normal(1, 0.5, size=40), generator.normal(2, 0.5, size=40)
+    gains, losses = summarise_ratio(list(over), list(under)), summarise_ratio(list(-over), list(-under))
+    assert (losses.low, losses.mean, losses.high) == pytest.approx((gains.low, gains.mean, gains.high))
 
 
 def test_a_ratio_over_images_where_both_are_known() -> None:
@@ -66,6 +76,32 @@ def test_wins_losses_and_direction() -> None:
 
 def test_five_wins_of_five_have_the_textbook_p() -> None:
     assert compare([2.0, 3, 4, 5, 6], [1.0, 1, 1, 1, 1]).p == pytest.approx(2 / 2**5)
+
+
+@pytest.mark.parametrize("differences", [["0.1", "0.1", "0.1", "-0.3"], ["0.1", "0.2", "0.4"], ["0.3", "-0.1", "-0.1"]])
+def test_p_is_that_of_exact_arithmetic(differences: list[str]) -> None:
+    """Gains and losses that cancel sum to 0; in floating point to a rounding error, which no pattern has to reach."""
+    exact = [Fraction(value) for value in differences]
+    patterns = list(product((1, -1), repeat=len(exact)))
+    sums = [abs(sum(sign * value for sign, value in zip(pattern, exact, strict=True))) for pattern in patterns]
+    expected = sum(total >= abs(sum(exact)) for total in sums) / len(sums)
+    assert sign_flip_p(np.array([float(value) for value in differences])) == expected
+
+
+def test_a_random_test_never_says_that_it_cannot_be() -> None:
+    """Of 20,000 random flips none reaches thirty wins of thirty, which does not make their probability 0."""
+    assert sign_flip_p(np.ones(30)) == pytest.approx(1 / 20_001)
+
+
+@pytest.mark.parametrize("count", [14, 40])
+def test_many_comparisons_at_once_are_those_made_one_by_one(count: int) -> None:
+    """So many that the flips are taken in several blocks."""
+    generator = np.random.default_rng(4)
+    gains = generator.normal(0.3, 1, size=(150, count))
+    together = compare_many([(row.tolist(), [0.0] * count) for row in gains])
+    alone = [compare(row.tolist(), [0.0] * count) for row in gains[::50]]
+    assert [one.gain for one in together[::50]] == pytest.approx([one.gain for one in alone])
+    assert [one.p for one in together[::50]] == pytest.approx([one.p for one in alone], abs=0 if count == 14 else 0.01)
 
 
 @pytest.mark.parametrize("count", [10, 60])
