@@ -28,10 +28,7 @@ class ScoreMemory:
         self.metrics = metrics
         self.known: dict[str, Scores] = {}
         if path.is_file():
-            try:
-                self.known = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError:
-                note(f"{path}: damaged, so everything is scored again")
+            self.known = _read(path)
         self.fresh: dict[str, Scores] = {}
 
     def sources(self, first: Pixels, second: Pixels, device: str = "cpu", boxes: Tensor | None = None) -> None:
@@ -80,3 +77,12 @@ class ScoreMemory:
 
     def _key(self, identity: str | None) -> str | None:
         return hashlib.sha256(f"{self.seed} {identity}".encode()).hexdigest() if identity else None
+
+
+def _read(path: Path) -> dict[str, Scores]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {key: dict(scores) for key, scores in found.items()}
+    except (ValueError, AttributeError, TypeError):
+        note(f"{path}: damaged, so everything is scored again")
+        return {}

@@ -148,6 +148,16 @@ def test_damaged_costs_are_measured_again(root: Path, content: bytes) -> None:
     assert "nano" not in json.loads((chosen.out / "costs.json").read_text())
 
 
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"null", b'{"0": 3}', b"\xff"])
+def test_damaged_scores_are_made_again(root: Path, content: bytes) -> None:
+    chosen = options(root, limit=1)
+    expected = run_all(chosen).datasets[0].values
+    (kept,) = chosen.out.rglob("scores/*.json")
+    kept.write_bytes(content)
+    assert run_all(chosen).datasets[0].values == expected
+    assert "0" not in json.loads(kept.read_text())
+
+
 def test_other_pixels_or_another_network_are_fused_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same names and sizes in the same place: a data set that was mended, and a changed layer."""
     chosen = options(root, methods={"nano": "nano"}, limit=1)
