@@ -57,6 +57,9 @@ def test_stores_are_mixed_by_their_shares_and_each_in_its_own_epochs() -> None:
         assert set(counts.values()) == {60 // len(pairs)}
         visits = Counter((draw.index, draw.visit) for draw in draws if draw.store == store)
         assert set(visits.values()) == {1}  # so a pair drawn twice in one epoch is augmented in two ways
+    small = [(place, draw.index) for place, draw in enumerate(draws[:40]) if draw.store == 1]
+    apart = [after - place for place, index in small for after, other in small if other == index and after > place]
+    assert len(apart) == 10 and sum(distance > 1 for distance in apart) >= 7, "its two visits are places of their own"
     by_size = Order(1, stores)
     assert Counter(by_size.at(place).store for place in range(40)) == {0: 30, 1: 10}
 

@@ -293,3 +293,4 @@ def test_the_validation_slice_hangs_on_identity_alone() -> None:
     assert {backwards[index] for index in held_out(backwards, 0.1, 99)} == chosen and len(chosen) == 10
     assert len(held_out(ids, 0.1, 3)) == 3 and len(held_out(ids[:4], 0.01, 3)) == 1
     assert not held_out(ids, 0, 3) and not held_out(ids[:1], 0.5, 3)
+    assert len(held_out(ids[:4], 1.0, 99)) == 3, "one is left to train on"
