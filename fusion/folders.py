@@ -89,7 +89,7 @@ def fuse_folders(
 
     An output that the log knows, made of the same bytes by the same weights and options and unchanged since, is kept. A
     pair that fails is logged as such and the others go on. Raises PairingError for folders that do not pair up and
-    InputError for an output folder that cannot be one, before anything is written.
+    InputError for an output folder that cannot be one or holds another's fused.csv, before anything is written.
     """
     options = options or FolderOptions()
     pairs = pair_folders(first, second)
@@ -97,8 +97,10 @@ def fuse_folders(
         raise InputError(f"{out}: a file where the output folder was expected")
     if out.resolve() in (first.resolve(), second.resolve()):
         raise InputError(f"{out}: holds the images to be fused; give another folder with --out")
-    out.mkdir(parents=True, exist_ok=True)
+    if any(out.resolve().is_relative_to(folder.resolve()) for folder in (first, second)):
+        raise InputError(f"{out}: inside the folder of the images, where only images may lie; give another with --out")
     known = read_log(out / LOG)
+    out.mkdir(parents=True, exist_ok=True)
     settings = f"{fuser.identity} {fuser.tile} {asdict(options.output)} {options.suffix} {asdict(options.asked)}"
     write_log(out / LOG, known)
     entries: list[Entry] = []
@@ -137,15 +139,22 @@ def check_entries(entries: Sequence[Entry], out: Path) -> None:
 
 
 def read_log(path: Path) -> dict[str, Entry]:
-    """The log by stem, without lines cut short by an interruption; empty when there is none or it is not one."""
+    """The log by stem, without lines cut short by an interruption; empty when there is none.
+
+    Raises InputError for a file that is something else: it would be written over.
+    """
     if not path.is_file():
         return {}
     with path.open(newline="", encoding="utf-8", errors=ANY_NAME) as file:
         rows = csv.DictReader(file)
-        if tuple(rows.fieldnames or ()) != FIELDS:
-            return {}
-        whole: list[dict[str, Any]] = [row for row in rows if set(row) == set(FIELDS) and None not in row.values()]
-        return {row["stem"]: Entry(**row) for row in whole}
+        try:
+            fields = tuple(rows.fieldnames or FIELDS)
+            whole: list[dict[str, Any]] = [row for row in rows if set(row) == set(FIELDS) and None not in row.values()]
+        except csv.Error:  # a quote that is never closed
+            fields = ()
+    if fields != FIELDS:
+        raise InputError(f"{path}: not the log of an earlier run; move it away, or give another folder with --out")
+    return {row["stem"]: Entry(**row) for row in whole}
 
 
 def write_log(path: Path, entries: dict[str, Entry]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
 import threading
@@ -229,6 +230,35 @@ def test_what_cannot_be_a_folder_run_is_refused_at_once(fuser: Fuser, home: Path
         FolderOptions(jobs=0)
     with pytest.raises(InputError, match="holds the images"):
         fuse_folders(fuser, home / "vi", home / "ir", home / "vi")
+
+
+@pytest.mark.parametrize("content", ["place,seen\nbridge,yes\n", "stem", b"\x89PNG\r\n\xff"])
+def test_a_table_that_is_no_log_is_not_written_over(fuser: Fuser, home: Path, content: str | bytes) -> None:
+    (home / "out").mkdir()
+    before = content if isinstance(content, bytes) else content.encode()
+    (home / "out" / LOG).write_bytes(before)
+    with pytest.raises(InputError, match=r"fused\.csv: not the log"):
+        run(fuser, home)
+    assert [path.name for path in (home / "out").iterdir()] == [LOG]
+    assert (home / "out" / LOG).read_bytes() == before
+    (home / "out" / LOG).write_bytes(b"")
+    assert {entry.status for entry in run(fuser, home)} == {"ok"}, "an empty one holds nothing that could be lost"
+
+
+def test_a_log_with_a_quote_that_is_never_closed_is_one_sentence(fuser: Fuser, home: Path) -> None:
+    run(fuser, home)
+    log = home / "out" / LOG
+    log.write_text(log.read_text() + 'g,"' + "ok," * csv.field_size_limit())
+    with pytest.raises(InputError, match=r"fused\.csv: not the log"):
+        run(fuser, home)
+
+
+def test_an_output_folder_among_the_images_is_refused(fuser: Fuser, home: Path) -> None:
+    """The run itself would end well, but the next could not read the images any more."""
+    for kind in ("vi", "ir"):
+        with pytest.raises(InputError, match="inside the folder of the images"):
+            fuse_folders(fuser, home / "vi", home / "ir", home / kind / "deep" / "out")
+        assert not (home / kind / "deep").exists()
 
 
 def test_the_command_lists_failures_last(fusioncli: Run, home: Path) -> None:
