@@ -31,7 +31,7 @@ def check_unit(*images: Tensor) -> None:
     """Raises InputError unless every value lies in 0..1, which one that is not a number does not."""
     for image in images:
         if image.numel():
-            _check_range(float(image.min()), float(image.max()))
+            _check_range(float(image.detach().min()), float(image.detach().max()))
 
 
 def planes_of(visible: NDArray[Any], infrared: NDArray[Any]) -> tuple[Tensor, Tensor]:

@@ -260,6 +260,13 @@ def test_tensors_of_any_precision_come_out_as_they_went_in(weights: Path, kind: 
     torch.testing.assert_close(fused, fuser(visible.float(), infrared.float()).to(kind))
 
 
+@pytest.mark.filterwarnings("error")
+def test_tensors_that_are_learned_through_are_fused_without_a_warning(weights: Path) -> None:
+    visible, infrared = torch.rand(3, 12, 12, requires_grad=True), torch.rand(1, 12, 12, requires_grad=True)
+    fused = Fuser.from_pretrained(weights)(visible, infrared)
+    assert not fused.requires_grad
+
+
 def test_arrays_of_the_other_byte_order_are_fused(weights: Path) -> None:
     fuser = Fuser.from_pretrained(weights)
     generator = np.random.default_rng(0)
