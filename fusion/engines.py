@@ -86,7 +86,7 @@ class TorchScriptEngine:
             self.module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
 
     def __call__(self, visible: Tensor, infrared: Tensor, text: Tensor | None = None) -> Tensor:
-        with torch.inference_mode():
+        with torch.no_grad():
             fused: Tensor = self.module(visible, infrared)
         return fused
 

@@ -48,7 +48,8 @@ def run(
         raise InputError(f"the images differ in size: {w} x {h} and {infrared.shape[-1]} x {infrared.shape[-2]} pixels")
     if min(h, w) < SMALLEST:
         raise InputError(f"{w} x {h} pixels: the networks need at least {SMALLEST} a side")
-    with torch.inference_mode():
+    # What an engine writes into leaves as it is, and tensors of the inference mode could not be changed by their owner.
+    with torch.inference_mode() if isinstance(network, nn.Module) else torch.no_grad():
         if tile is None or (h <= tile and w <= tile):
             return _call(network, visible, infrared, text)
         check_tile(tile)
