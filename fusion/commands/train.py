@@ -7,9 +7,12 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+
+if TYPE_CHECKING:
+    from fusion.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +109,7 @@ def _train(stage: str, options: Options, teachers: list[str] | None = None) -> N
 
 
 def _start(stage: str, options: Options, teachers: list[str]) -> None:
-    from fusion.recipe import DISTILLATION_TERMS, load_recipe
+    from fusion.recipe import load_recipe
     from fusion.training import start_run
     from pipeline.errors import InputError
     from pipeline.store import Store
@@ -117,33 +120,45 @@ def _start(stage: str, options: Options, teachers: list[str]) -> None:
     headers = [Store.open(location).header for location in locations]
     name = "+".join(header.dataset for header in headers)
     resolved = load_recipe(options.recipe or f"paper-{headers[0].task}", stage, options.changes)
-    looks = any(name in DISTILLATION_TERMS for name in resolved.factors())
-    if "none" in teachers:
-        if len(teachers) > 1:
-            raise InputError("--teacher none stands alone: leave it out, or the others")
-        teachers = []
-    elif teachers and not looks:
-        raise InputError(
-            f"--teacher: the recipe {resolved.name} has no loss term that looks at a teacher; --set loss.output=2 adds one"
-        )
-    elif stage == "student" and looks:
-        teachers = teachers or [f"runs/{name}-teacher"]
-        for teacher in teachers:
-            if not Path(teacher).exists() and teacher.startswith("runs/"):
-                raise InputError(
-                    f"{teacher}: no teacher there; train one with `fusioncli train-teacher`, or name it with --teacher"
-                )
     out = options.out or Path("runs") / f"{name}-{stage}"
     result = start_run(
         resolved,
         locations,
         out,
-        teachers=teachers,
+        teachers=_teachers(teachers, resolved, f"runs/{name}-teacher"),
         start_from=options.start_from,
         minutes=options.minutes,
         overwrite=options.overwrite,
     )
     _report(result.run, result.step, resolved.steps)
+
+
+def _teachers(given: list[str], recipe: Recipe, usual: str) -> list[str]:
+    """The weights to distil from: those given, else the ``usual`` ones where a term of the loss looks at a teacher.
+
+    Raises InputError: "none" beside others, a teacher that nothing looks at, a run that is not there.
+    """
+    from fusion.recipe import DISTILLATION_TERMS
+    from pipeline.errors import InputError
+
+    looks = any(term in DISTILLATION_TERMS for term in recipe.factors())
+    if "none" in given:
+        if len(given) > 1:
+            raise InputError("--teacher none stands alone: leave it out, or the others")
+        return []
+    if not looks:
+        if given:
+            raise InputError(
+                f"--teacher: the recipe {recipe.name} has no loss term that looks at a teacher; --set loss.output=2 adds one"
+            )
+        return []
+    chosen = given or [usual]
+    for teacher in chosen:
+        if not Path(teacher).exists() and teacher.startswith("runs/"):
+            raise InputError(
+                f"{teacher}: no teacher there; train one with `fusioncli train-teacher`, or name it with --teacher"
+            )
+    return chosen
 
 
 def _resume(stage: str, run: Path, options: Options) -> None:
