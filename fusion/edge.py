@@ -122,28 +122,31 @@ class EdgeNetwork(nn.Module):
 
 
 class _Level(nn.Module):
-    """One resolution of the U-Net: half of its convolutions, the coarser levels in between, the other half."""
+    """One resolution of the U-Net: half of its convolutions, the coarser levels in between, the other half.
 
-    def __init__(self, widths: tuple[int, ...], depths: tuple[int, ...], text_width: int | None) -> None:
+    ``embedding`` (N, ``embedding_width``), of the text or of the whole image, modulates the features; None: nothing does.
+    """
+
+    def __init__(self, widths: tuple[int, ...], depths: tuple[int, ...], embedding_width: int | None) -> None:
         super().__init__()
         width, depth = widths[0], depths[0]
-        self.condition = TextCondition(text_width, width) if text_width else None
+        self.condition = TextCondition(embedding_width, width) if embedding_width else None
         before = depth // 2
         self.before = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(before))
         self.after = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(depth - before))
         self.coarser: _Coarser | None = None
         if len(widths) > 1 and widths[1]:
-            self.coarser = _Coarser(width, widths[1:], depths[1:], text_width)
+            self.coarser = _Coarser(width, widths[1:], depths[1:], embedding_width)
 
-    def forward(self, features: Tensor, text: Tensor | None) -> Tensor:
+    def forward(self, features: Tensor, embedding: Tensor | None) -> Tensor:
         if self.condition is not None:
-            if text is None:
+            if embedding is None:
                 raise WeightsError("this network reads a text embedding beside the images, and none was given")
-            features = self.condition(features, text)
+            features = self.condition(features, embedding)
         for convolution in self.before:
             features = _sum(features, functional.relu(convolution(features), inplace=True))
         if self.coarser is not None:
-            features = _sum(features, self.coarser(features, text))
+            features = _sum(features, self.coarser(features, embedding))
         for convolution in self.after:
             features = _sum(features, functional.relu(convolution(features), inplace=True))
         return features
@@ -157,15 +160,17 @@ def _sum(features: Tensor, change: Tensor) -> Tensor:
 class _Coarser(nn.Module):
     """Down to half the resolution, through that level, and back up."""
 
-    def __init__(self, width: int, widths: tuple[int, ...], depths: tuple[int, ...], text_width: int | None) -> None:
+    def __init__(
+        self, width: int, widths: tuple[int, ...], depths: tuple[int, ...], embedding_width: int | None
+    ) -> None:
         super().__init__()
         self.down = nn.Conv2d(width, widths[0], 3, stride=2, padding=1)
-        self.level = _Level(widths, depths, text_width)
+        self.level = _Level(widths, depths, embedding_width)
         self.up = nn.Conv2d(widths[0], 4 * width, 1)
         self.unfold: nn.Module = nn.PixelShuffle(2)
 
-    def forward(self, features: Tensor, text: Tensor | None) -> Tensor:
-        below = self.level(functional.relu(self.down(features), inplace=True), text)
+    def forward(self, features: Tensor, embedding: Tensor | None) -> Tensor:
+        below = self.level(functional.relu(self.down(features), inplace=True), embedding)
         finer: Tensor = self.unfold(self.up(below))
         return finer
 
