@@ -21,7 +21,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Extra:
-    """An optional part: the modules it needs (any one of ``alternatives`` for a distribution), and what it is for."""
+    """An optional part: the modules it needs, all of them, and what it is for."""
 
     name: str
     modules: tuple[str, ...]

@@ -106,7 +106,11 @@ def check_engine(name: str) -> None:
 
 
 def open_engine(name: str, path: Path, at_once: int = 1) -> Engine:
-    """The engine ``name`` on an exported file, for ``at_once`` threads that call it. Raises InputError, MissingPackage."""
+    """The engine ``name`` on an exported file, for ``at_once`` threads that call it.
+
+    It is called with visible (N, 3, H, W), infrared (N, 1, H, W), floats 0..1 on the CPU, and None in the text's place, and
+    gives (N, 3, H, W) in 0..1. Raises InputError for an unknown name, MissingPackage, WeightsError for a damaged file.
+    """
     check_engine(name)
     return ENGINES[name](path, at_once)
 
@@ -114,8 +118,8 @@ def open_engine(name: str, path: Path, at_once: int = 1) -> Engine:
 def open_export(folder: str | Path, engine: str, tiled: bool = False, at_once: int = 1) -> tuple[Engine, str]:
     """The engine on a folder made by ``fusioncli export``, and what identifies its weights.
 
-    Raises WeightsError: no export there, one for another engine, of another format, or without its file. Raises
-    InputError for tiles with a network whose attention reads the whole image: only PyTorch can share that among tiles.
+    Raises WeightsError: no export there, one for another engine, of another format, or without its file; MissingPackage.
+    Raises InputError for tiles with a network whose attention reads the whole image: only PyTorch can share that.
     """
     from fusion.export import EXPORT, FORMAT
 

@@ -108,7 +108,7 @@ def write_origin(run: Path, origin: Origin) -> None:
 
 
 def read_origin(run: Path) -> Origin:
-    """Read ``training.json``. Raises TrainingError: no run there, damaged, another format."""
+    """Read ``training.json``. Raises InputError where there is no run, TrainingError for a damaged one or another format."""
     path = run / ORIGIN
     if not path.is_file():
         raise InputError(f"{run}: no training run here (no {ORIGIN})")

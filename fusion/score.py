@@ -39,7 +39,10 @@ def score(
 def prepare(
     first: NDArray[np.uint8], second: NDArray[np.uint8], convention: str = "standard", device: str = "cpu"
 ) -> Sources:
-    """The sources of a pair, ready for ``score_fused`` with any number of fused images."""
+    """The sources of a pair, (H, W) or (H, W, 3) uint8, ready for ``score_fused`` with any number of fused images.
+
+    Raises InputError as ``score`` does.
+    """
     if first.shape[:2] != second.shape[:2]:
         raise InputError(f"the two sources differ in size: {_size(first)} and {_size(second)}")
     chosen = convention_named(convention)
@@ -49,7 +52,7 @@ def prepare(
 def score_fused(
     sources: Sources, fused: NDArray[np.uint8], convention: str = "standard", names: Sequence[str] | None = None
 ) -> Scores:
-    """``score`` for sources made by ``prepare`` under the same convention."""
+    """``score`` for sources made by ``prepare`` under the same convention. Raises InputError as it does."""
     chosen = convention_named(convention)
     functions = {name: chosen.functions[name] for name in known_names(chosen, names)}
     if fused.shape[:2] != tuple(sources.first.colour.shape[-2:]):
@@ -72,7 +75,7 @@ def convention_named(name: str) -> Convention:
 
 
 def known_names(convention: Convention, names: Sequence[str] | None) -> tuple[str, ...]:
-    """``names``, checked, or the convention's defaults."""
+    """``names``, or the convention's defaults. Raises InputError for a metric that the convention does not know."""
     for name in names or ():
         if name not in convention.functions:
             raise InputError(
@@ -83,7 +86,10 @@ def known_names(convention: Convention, names: Sequence[str] | None) -> tuple[st
 
 
 def names_in(text: str | None, convention: str) -> tuple[str, ...] | None:
-    """The names in ``EN,VIF,…``; ``usual`` in it stands for the defaults, ``all`` for every metric that can be computed."""
+    """The names in ``EN,VIF,…``; ``usual`` in it stands for the defaults, ``all`` for every metric that can be computed.
+
+    Unchecked (``known_names`` does that); None for None. Raises InputError for a text without a name.
+    """
     if text is None:
         return None
     groups = {"usual": convention_named(convention).default_names, "all": tuple(available_names(convention))}

@@ -61,7 +61,12 @@ def start_run(
 
 
 def resume_run(run: Path, recipe: Recipe | None = None, *, minutes: float = 0) -> Result:
-    """Go on with a run from its newest checkpoint, or from the start if it has none."""
+    """Go on with a run from its newest checkpoint, or from the start if it has none.
+
+    ``recipe``: the run's own with other operational keys (``change_recipe``). ``minutes``: stop cleanly after that long
+    (0: never). Raises InputError where there is no run, StoreError and TrainingError where stores, weights or checkpoint
+    are not those it was started with, and what they raise by themselves.
+    """
     origin = read_origin(run)
     if recipe is not None:
         origin = replace(origin, recipe=recipe)

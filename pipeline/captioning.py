@@ -42,7 +42,12 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionOptions:
-    """What is asked for. ``captioner`` or ``embedder`` None: not said."""
+    """What is asked for. ``captioner`` or ``embedder`` None: not said.
+
+    ``store`` is a path or URL, ``*_settings`` are texts by name as after ``--set``. ``workers`` 0: as many as the machine
+    has use for. ``rank`` of ``world_size`` is this process's part of a job array. ``shard_size`` (pairs; None: the store's,
+    else 128) and ``limit`` (the first pairs alone) belong to the plan. ``max_failed`` as in ``parse_allowance``.
+    """
 
     store: str
     prior: str | None = None
@@ -82,7 +87,8 @@ def caption_pairs(
 ) -> Summary:
     """Plan (once), finish the shards that are this run's, and count. ``tell`` gets the counts whatever they are.
 
-    Raises TooManyFailures at the end.
+    Raises InputError and MissingPackage before any work, FingerprintMismatch where a store was begun with other data or
+    settings, StoreError for a damaged one, and TooManyFailures at the end.
     """
     allowed = parse_allowance(options.max_failed)
     if options.runner not in RUNNERS:

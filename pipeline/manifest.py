@@ -45,7 +45,11 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """One data set. ``modalities`` are A (visible, CT, PET, SPECT) and B (infrared, MRI), in this order."""
+    """One data set. ``modalities`` are A (visible, CT, PET, SPECT) and B (infrared, MRI), in this order.
+
+    ``folder`` is relative to the data root, ``task`` names one of ``pipeline.tasks``; ``digest`` is the SHA-256 of the
+    manifest and the split files it names.
+    """
 
     name: str
     title: str

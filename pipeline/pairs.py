@@ -26,7 +26,10 @@ LONGEST_KEY = 72  # with modality and suffix it fits a tar header
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two files of one scene. ``key`` is unique in its set and safe as a file name; it has no dot."""
+    """Two files of one scene: ``first`` is the visible, CT, PET or SPECT image, ``second`` the infrared or MRI one.
+
+    ``key`` is unique in its set and safe as a file name, without a dot; ``stem`` is the files' own name.
+    """
 
     key: str
     stem: str
@@ -84,7 +87,7 @@ def data_root(option: Path | None = None) -> Path:
 def find_pairs(manifest: Manifest, root: Path, splits: Collection[str] | None = None) -> PairList:
     """All pairs of the given splits (default: every split), sorted by key.
 
-    Raises PairingError naming stray files, orphans, double stems and missing members.
+    Raises PairingError naming stray files, orphans, double stems and missing members, InputError for an unknown split.
     """
     for name in splits or ():
         if name not in manifest.splits:

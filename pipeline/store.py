@@ -134,7 +134,10 @@ class Store:
         return pa.concat_tables([self.shard_table(prior, shard, columns) for shard in range(self.header.shards)])
 
     def shard_table(self, prior: str, shard: int, columns: Sequence[str] | None = None) -> Any:
-        """The rows of one shard, their keys checked against the plan."""
+        """A pyarrow table of the rows of one shard, their keys checked against the plan.
+
+        Raises StoreError: not there, damaged, rows of other pairs, or a column that a prior does not have.
+        """
         name = rows_name(self._prior(prior), shard)
         where = f"{self.name}/{name}"
         if not self.place.exists(name):
@@ -153,7 +156,10 @@ class Store:
         return table if columns is None else table.select(list(columns))
 
     def image_bytes(self, row: PlanRow) -> tuple[bytes, bytes]:
-        """Both files of a pair, as they were, by one read at a known place in the shard's tar. Safe in any process."""
+        """Both files of a pair, as they were, by one read at a known place in the shard's tar. Safe in any process.
+
+        Raises StoreError where the tar is missing, cut short or holds another image there.
+        """
         first, second = tar_members([row], self.header.modalities, row.offset)
         name = tar_name(row.shard)
         where = f"{self.name}/{name}"

@@ -59,7 +59,11 @@ class EventType:
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Vocabulary, wording and weights of one kind of fusion. ``digest`` is the sha256 of the file it came from."""
+    """Vocabulary, wording and weights of one kind of fusion.
+
+    ``events`` by label, ``default`` the label for nothing wrong, ``severities`` from slight to severe with their meanings,
+    ``wording`` the prompt with its slots; ``digest`` is the SHA-256 of the file it came from.
+    """
 
     name: str
     title: str
