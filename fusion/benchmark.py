@@ -135,41 +135,12 @@ def run_bench(
         costs = measure_costs(bench.methods, cache_file=out / "costs.json", device=device)
         cards = {name: replace(card, cost=costs.get(name)) for name, card in cards.items()}
     announce_slow(bench, {name: card.cost for name, card in cards.items()})
-    values: dict[str, dict[str, list[float | None]]] = {name: {metric: [] for metric in metrics} for name in cards}
-    missing = dict.fromkeys(cards, 0)
     scores = ScoreMemory(out / "scores" / f"{bench.manifest.name}.json", convention, computed)
-    methods = {method.card.name: method for method in bench.methods}
-    identities = {name: method.identity for name, method in methods.items()}
-    folder = out / "fused" / bench.manifest.name
-    workers = min(os.cpu_count() or 1, MOST_WORKERS) if device == "cpu" else 1
-    # The scores are saved last, when the pool has ended: one still being made at an interruption is kept too.
-    with progress("doing") as bar, ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
-        task = bar.add_task(bench.manifest.name, total=len(bench.pairs) * len(bench.methods), doing="")
-        stack.callback(scores.save)
-        for pair in bench.pairs:
-            visible, infrared = read_pair(pair, bench.manifest.channels)
-            first, second = eight_bit(visible), grey_bytes(infrared)
-            boxes = boxes_of(bench.boxes, pair.stem, visible.size) if bench.boxes else None
-            scores.sources(first, second, device, boxes)
-            found: dict[str, Scores] = {}
-            fused: dict[str, Pixels] = {}
-            for name, identity in identities.items():
-                bar.update(task, doing=f"{pair.stem} {name}")
-                known = scores.remembered(identity)
-                if known is not None:
-                    found[name] = known
-                elif (picture := fuse_once(methods[name], pair, visible, infrared, folder)) is not None:
-                    fused[name] = picture
-                bar.advance(task)
-            bar.update(task, doing=f"{pair.stem} scores")
-            with one_thread():
-                fresh = pool.map(scores.of, fused.values(), (identities[name] for name in fused))
-                found.update(zip(fused, fresh, strict=True))
-            for name in cards:
-                missing[name] += name not in found
-                for metric in metrics:
-                    values[name][metric].append(found.get(name, {}).get(metric))
-        scores.forget()
+    found = _score_pairs(bench, scores, out / "fused" / bench.manifest.name, device)
+    values = {
+        name: {metric: [pair.get(name, {}).get(metric) for pair in found] for metric in metrics} for name in cards
+    }
+    missing = {name: sum(name not in pair for pair in found) for name in cards}
     return DatasetResult(
         name=bench.manifest.name,
         title=bench.manifest.title,
@@ -185,6 +156,42 @@ def run_bench(
         values=values,
         missing={name: count for name, count in missing.items() if count},
     )
+
+
+def _score_pairs(bench: BenchSet, scores: ScoreMemory, folder: Path, device: str) -> list[dict[str, Scores]]:
+    """The scores of every pair by method; a method that has no image of a pair is left out there.
+
+    The images of networks are kept in ``folder``. The scores are saved last, when the pool has ended: one still being made
+    at an interruption is kept too.
+    """
+    methods = {method.card.name: method for method in bench.methods}
+    identities = {name: method.identity for name, method in methods.items()}
+    workers = min(os.cpu_count() or 1, MOST_WORKERS) if device == "cpu" else 1
+    by_pair = []
+    with progress("doing") as bar, ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
+        task = bar.add_task(bench.manifest.name, total=len(bench.pairs) * len(bench.methods), doing="")
+        stack.callback(scores.save)
+        for pair in bench.pairs:
+            visible, infrared = read_pair(pair, bench.manifest.channels)
+            boxes = boxes_of(bench.boxes, pair.stem, visible.size) if bench.boxes else None
+            scores.sources(eight_bit(visible), grey_bytes(infrared), device, boxes)
+            found: dict[str, Scores] = {}
+            fused: dict[str, Pixels] = {}
+            for name, identity in identities.items():
+                bar.update(task, doing=f"{pair.stem} {name}")
+                known = scores.remembered(identity)
+                if known is not None:
+                    found[name] = known
+                elif (picture := fuse_once(methods[name], pair, visible, infrared, folder)) is not None:
+                    fused[name] = picture
+                bar.advance(task)
+            bar.update(task, doing=f"{pair.stem} scores")
+            with one_thread():
+                fresh = pool.map(scores.of, fused.values(), (identities[name] for name in fused))
+                found.update(zip(fused, fresh, strict=True))
+            by_pair.append(found)
+        scores.forget()
+    return by_pair
 
 
 def directions(metrics: Sequence[str]) -> dict[str, str | None]:
