@@ -85,6 +85,7 @@ class Job:
         self.captioner: Captioner | None = None
         if spec.captions_of is None:
             self.captioner = make_captioner(spec.captioner, self.task, spec.captioner_settings)
+        self.batch = self.captioner.batch if self.captioner else 0
         self._bind()
         self.claims = Claims(self.home)
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="decode")
@@ -193,7 +194,7 @@ class Job:
                 packing.fill()  # a file that changed is found before the captioner works for nothing
             for batch in self._batches(wanted):
                 decoded = decode(batch, packing.pair) if ready is None else only(ready.result(), batch)
-                if upcoming is not None and not getattr(self.captioner, "batch", 0) and not self.is_done(upcoming):
+                if upcoming is not None and not self.batch and not self.is_done(upcoming):
                     self._decoded[upcoming] = self._ahead.submit(self._decode, upcoming)
                 self.settle()
                 answers = self._caption(batch, decoded)
@@ -211,7 +212,7 @@ class Job:
         return [rows[row.key] for row in planned]
 
     def _batches(self, rows: Sequence[PlanRow]) -> Iterator[Sequence[PlanRow]]:
-        size = getattr(self.captioner, "batch", 0) or max(1, len(rows))
+        size = self.batch or max(1, len(rows))
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 

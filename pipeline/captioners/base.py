@@ -24,11 +24,12 @@ class CaptionRequest:
 class Captioner(Protocol):
     """A back end. It is made once a worker and then given batches.
 
-    A captioner is built from ``(task, settings)``; the names of the two images are ``task.modalities``. It may carry an
-    attribute ``batch``: how many pairs it wants at once (absent or 0: a whole shard).
+    A captioner is built from ``(task, settings)``; the names of the two images are ``task.modalities``. ``batch`` is how
+    many pairs it wants at once (0: a whole shard).
     """
 
     name: str
+    batch: int
 
     def fingerprint(self) -> dict[str, Any]:
         """All that decides the captions but the task: model, revision, engine, precision, pixel budget, sampling."""

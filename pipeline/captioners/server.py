@@ -77,6 +77,7 @@ class ServerCaptioner:
     """Bounded concurrent requests over several endpoints, with retries and a circuit breaker for each."""
 
     name = "server"
+    batch = 0
 
     def __init__(self, task: Task, settings: ServerSettings) -> None:
         """Raises MissingPackage without httpx, InputError without an endpoint."""

@@ -31,6 +31,7 @@ class TransformersCaptioner:
     """Greedy decoding without a schema: what cannot be parsed becomes a failed row with its raw text."""
 
     name = "transformers"
+    batch = 0
 
     def __init__(self, task: Task, settings: TransformersSettings) -> None:
         """Load the model on the GPU if there is one. Raises MissingPackage or WeightsError."""

@@ -37,6 +37,7 @@ class VllmCaptioner:
     """One engine for a whole run; a shard's pairs are one batch."""
 
     name = "vllm"
+    batch = 0
 
     def __init__(self, task: Task, settings: VllmSettings) -> None:
         """Load the model. Raises MissingPackage without vLLM, WeightsError when the model cannot be found."""
