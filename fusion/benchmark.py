@@ -29,7 +29,7 @@ from fusion.metrics import METRICS
 from fusion.results import Cost, DatasetResult
 from fusion.score import Scores, convention_named, known_names, one_thread
 from fusion.score_memory import ScoreMemory
-from fusion.scoring import MOST_WORKERS
+from fusion.scoring import workers_on
 from fusion.targets import TARGET_NAMES, boxes_of
 from fusion.weights import CONFIG
 from pipeline.console import note, progress
@@ -166,9 +166,8 @@ def _score_pairs(bench: BenchSet, scores: ScoreMemory, folder: Path, device: str
     """
     methods = {method.card.name: method for method in bench.methods}
     identities = {name: method.identity for name, method in methods.items()}
-    workers = min(os.cpu_count() or 1, MOST_WORKERS) if device == "cpu" else 1
     by_pair = []
-    with progress("doing") as bar, ExitStack() as stack, ThreadPoolExecutor(workers) as pool:
+    with progress("doing") as bar, ExitStack() as stack, ThreadPoolExecutor(workers_on(device)) as pool:
         task = bar.add_task(bench.manifest.name, total=len(bench.pairs) * len(bench.methods), doing="")
         stack.callback(scores.save)
         for pair in bench.pairs:

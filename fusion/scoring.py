@@ -21,6 +21,11 @@ from pipeline.errors import ImageError
 MOST_WORKERS = 8  # each holds about 100 MiB at 1280 x 1024
 
 
+def workers_on(device: str) -> int:
+    """How many threads score at once on a device, by its name."""
+    return min(os.cpu_count() or 1, MOST_WORKERS) if device == "cpu" else 1
+
+
 def score_files(
     first: Path,
     second: Path,
@@ -47,8 +52,7 @@ def score_files(
         return scores if boxes is None else scores | _score_targets(file, boxes, convention)
 
     images: dict[str, Scores] = {}
-    workers = min(os.cpu_count() or 1, MOST_WORKERS) if device == "cpu" else 1
-    with progress() as bar, ThreadPoolExecutor(workers) as pool, one_thread():
+    with progress() as bar, ThreadPoolExecutor(workers_on(device)) as pool, one_thread():
         task = bar.add_task("scoring", total=len(files))
         try:
             for file, scores in zip(files, pool.map(work, files), strict=True):
