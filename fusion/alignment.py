@@ -14,11 +14,11 @@ from torch import Tensor
 from fusion.structure import SIDE, Shift, measure_shift
 from pipeline.errors import InputError, PairingError, closest
 from pipeline.images import Picture
+from pipeline.pairs import SMALLEST
 
 AS_IT_IS = "none"
 KINDS = ("shift", "affine", "homography")
 TOO_FAR = 0.04  # of the longer side; aligned pairs of eight data sets measure at most 0.023
-SMALLEST = 8  # pixels a side
 MEASURABLE = 48  # pixels of the shorter side: below it chance peaks are as high as true ones
 HINT = "`--align shift`, `affine` or `homography` brings them together, `--align none` fuses them as they are"
 
@@ -112,14 +112,15 @@ def place(visible: Picture, infrared: Picture, names: tuple[str, str], kind: str
     from fusion.registration import estimate, warp
 
     first, second = (torch.from_numpy(picture.as_grey()) for picture in (visible, infrared))
-    found = estimate(first, second, kind)
-    near = visible.size == infrared.size and found.found.distance <= TOO_FAR * max(visible.size)
-    if not (found.found.clear or near):
+    transform = estimate(first, second, kind)
+    peak = transform.found
+    near = visible.size == infrared.size and peak.distance <= TOO_FAR * max(visible.size)
+    if not (peak.clear or near):
         raise PairingError(
             f"{names[0]} and {names[1]}: no {kind} brings them together, their edges agree nowhere (best peak "
-            f"{found.found.height:.1f} standard deviations, {found.found.lead:.2f} times the next); do they show one scene?"
+            f"{peak.height:.1f} standard deviations, {peak.lead:.2f} times the next); do they show one scene?"
         )
-    _, inside = warp(second[None], found.matrix, visible.size)
+    _, inside = warp(second[None], transform.matrix, visible.size)
     left, top, right, bottom = box = overlap(inside.numpy())
     if min(right - left, bottom - top) < SMALLEST:
         raise PairingError(
@@ -127,15 +128,15 @@ def place(visible: Picture, infrared: Picture, names: tuple[str, str], kind: str
         )
     described = {
         "kind": kind,
-        "infrared_to_visible": [[float(value) for value in row] for row in found.matrix],
+        "infrared_to_visible": [[float(value) for value in row] for row in transform.matrix],
         "pixel_centres": "integers",
         "crop": {"left": left, "top": top, "width": right - left, "height": bottom - top},
-        "agreement": found.score,
-        "agreement_before": found.before,
+        "agreement": transform.score,
+        "agreement_before": transform.before,
         "visible": {"name": names[0], "width": visible.size[1], "height": visible.size[0]},
         "infrared": {"name": names[1], "width": infrared.size[1], "height": infrared.size[0]},
     }
-    return Placement(matrix=found.matrix, box=box, described=described)
+    return Placement(matrix=transform.matrix, box=box, described=described)
 
 
 def moved(infrared: Picture, placement: Placement, size: tuple[int, int]) -> Picture:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fusion.alignment import SMALLEST, STRICT, Fit, Fitted, fit
+from fusion.alignment import STRICT, Fit, Fitted, fit
 from fusion.arrays import check_shapes, check_unit, like, planes_of, to_unit
 from fusion.devices import device_named
 from fusion.engines import open_export
@@ -26,6 +26,7 @@ from fusion.weights import Weights, load_weights
 from pipeline.atomic import atomic_path, write_text
 from pipeline.errors import ImageError, InputError, PairingError
 from pipeline.images import LUMA, Picture, picture_of, read_image
+from pipeline.pairs import SMALLEST
 
 SUFFIXES = {
     ".png": "PNG",

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from fusion.shared_statistics import SharedStatistics, WholeImageLayer, sharing
 from pipeline.errors import InputError
+from pipeline.pairs import SMALLEST
 
 Network = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
-SMALLEST = 8  # pixels a side
 OVERLAP = 64  # pixels two neighbouring tiles share at least; twice as many from WIDE_TILE on
 WIDE_TILE = 384
 GRID = 64  # tiles start at multiples: the networks' windows then lie as in the whole image
