@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -52,6 +53,12 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         at_least_one(self, "concurrency", "attempts", "breaker", "max_tokens")
+        if not (0 < self.timeout < math.inf):
+            raise InputError(f"timeout={self.timeout}: seconds, above 0")
+        if not (0 <= self.backoff < math.inf):
+            raise InputError(f"backoff={self.backoff}: seconds, at least 0")
+        if not (self.api_key or "").isascii() or not (self.api_key or "").isprintable():
+            raise InputError("api_key: a key has plain letters, digits and signs on one line; this one has others")
 
 
 @dataclass(kw_only=True)

@@ -9,8 +9,9 @@ from typing import Any
 from pipeline.captioners.base import CaptionRequest
 from pipeline.captioners.checkpoint import DEFAULT_MODEL, find_checkpoint
 from pipeline.captioners.conversation import Message, conversation
-from pipeline.errors import MissingPackage
+from pipeline.errors import MissingPackage, WeightsError
 from pipeline.events import Caption, parse_caption
+from pipeline.settings import at_least_one
 from pipeline.tasks import Task
 
 
@@ -26,6 +27,9 @@ class TransformersSettings:
     max_tokens: int = 512
     batch: int = 4
 
+    def __post_init__(self) -> None:
+        at_least_one(self, "min_pixels", "max_pixels", "max_tokens", "batch")
+
 
 class TransformersCaptioner:
     """Greedy decoding without a schema: what cannot be parsed becomes a failed row with its raw text."""
@@ -38,6 +42,7 @@ class TransformersCaptioner:
         try:
             import torch
             import transformers
+            from safetensors import SafetensorError
         except ModuleNotFoundError as error:
             raise MissingPackage(
                 "--captioner transformers needs transformers and torchvision: pip install 'fusioncli[transformers]', or "
@@ -49,10 +54,16 @@ class TransformersCaptioner:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         folder = str(self.checkpoint.folder)
         size = {"shortest_edge": settings.min_pixels, "longest_edge": settings.max_pixels}
-        self.processor = transformers.AutoProcessor.from_pretrained(folder, size=size, padding_side="left")
-        model = transformers.AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=settings.dtype, use_safetensors=True
-        )
+        try:
+            self.processor = transformers.AutoProcessor.from_pretrained(folder, size=size, padding_side="left")
+            model = transformers.AutoModelForImageTextToText.from_pretrained(
+                folder, dtype=settings.dtype, use_safetensors=True
+            )
+        except (SafetensorError, OSError, ValueError, LookupError, AttributeError, RuntimeError) as error:
+            raise WeightsError(
+                f"{settings.model}: transformers cannot load it as a model that sees images "
+                f"({' '.join(str(error).split())[:300]}); give --model a whole folder or a Hub id, such as {DEFAULT_MODEL}"
+            ) from error
         self.model = model.to(self.device).eval()
 
     def fingerprint(self) -> dict[str, Any]:

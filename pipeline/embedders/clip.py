@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from pipeline.embedders.base import FittedText
 from pipeline.errors import WeightsError, closest
 from pipeline.events import Caption, by_severity, event_sentence, sentence
+from pipeline.settings import at_least_one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,9 @@ class ClipSettings:
     model: str = "ViT-B-32"
     pretrained: str = "openai"
     batch: int = 256
+
+    def __post_init__(self) -> None:
+        at_least_one(self, "batch")
 
 
 class ClipEmbedder:
@@ -34,6 +39,7 @@ class ClipEmbedder:
         """Load the model. Raises WeightsError for an unknown model or weights that cannot be had."""
         import open_clip
         import torch
+        from safetensors import SafetensorError
 
         self.settings = settings
         self.version = str(open_clip.__version__)
@@ -44,9 +50,10 @@ class ClipEmbedder:
         try:
             # weights_only: a weights file is read as tensors; nothing in it is run
             model = open_clip.create_model(settings.model, pretrained=settings.pretrained, weights_only=True)
-        except (RuntimeError, OSError, ValueError) as error:
+        except (RuntimeError, OSError, ValueError, EOFError, UnpicklingError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:200] or "the file ends too soon"
             raise WeightsError(
-                f"CLIP {settings.model}/{settings.pretrained}: its weights cannot be had ({str(error)[:200]}); give a local "
+                f"CLIP {settings.model}/{settings.pretrained}: its weights cannot be had ({reason}); give a local "
                 "file with --embedder-set pretrained=FILE, or use --embedder hashing, which needs no model"
             ) from error
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

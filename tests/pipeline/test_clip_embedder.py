@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.embedders.clip import ClipEmbedder, ClipSettings
-from pipeline.errors import WeightsError
+from pipeline.errors import InputError, WeightsError
 from pipeline.events import Caption, Event
 
 CONFIG = {
@@ -102,3 +102,16 @@ def test_wrong_names_are_refused_with_the_closest(settings: ClipSettings, messag
     pytest.importorskip("open_clip")
     with pytest.raises(WeightsError, match=message):
         ClipEmbedder(settings)
+
+
+def test_a_batch_below_one_is_refused() -> None:
+    with pytest.raises(InputError, match="batch=0: at least 1"):
+        ClipSettings(batch=0)
+
+
+@pytest.mark.parametrize("name", ["cut.safetensors", "cut.pt", "words.pt", "empty.bin"])
+def test_weights_that_cannot_be_read_are_one_sentence(embedder: ClipEmbedder, tmp_path: Path, name: str) -> None:
+    whole = Path(embedder.settings.pretrained).read_bytes()
+    (tmp_path / name).write_bytes({"cut": whole[:5000], "words": b"no weights", "empty": b""}[name.split(".")[0]])
+    with pytest.raises(WeightsError, match="its weights cannot be had"):
+        ClipEmbedder(ClipSettings(model="tiny-clip", pretrained=str(tmp_path / name)))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.captioners.base import CaptionRequest
 from pipeline.captioners.checkpoint import find_checkpoint
-from pipeline.errors import WeightsError
+from pipeline.errors import InputError, WeightsError
 from pipeline.tasks import load_task
 from tiny_qwen import BUDGET, build_tiny_qwen
 
@@ -42,3 +44,34 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         find_checkpoint(str(tmp_path))
     with pytest.raises(WeightsError, match="no such folder"):
         find_checkpoint(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch": 0}, {"batch": -1}, {"max_tokens": 0}, {"min_pixels": 0}, {"max_pixels": 0}]
+)
+def test_settings_that_cannot_be_are_refused(change: dict[str, Any]) -> None:
+    from pipeline.captioners.transformers import TransformersSettings
+
+    with pytest.raises(InputError, match=next(iter(change))):
+        TransformersSettings(**change)
+
+
+def test_a_folder_that_holds_no_such_model_is_one_sentence(qwen_model: Path, tmp_path: Path) -> None:
+    """An empty configuration, a language model without eyes, weights that are missing, weights cut short."""
+    from pipeline.captioners.transformers import TransformersCaptioner, TransformersSettings
+
+    configs = {"empty": "{}", "blind": '{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}'}
+    for name, config in configs.items():
+        shutil.copytree(qwen_model, tmp_path / name)
+        (tmp_path / name / "config.json").write_text(config)
+    for name, content in {"missing": b"", "cut": (qwen_model / "model.safetensors").read_bytes()[:1000]}.items():
+        shutil.copytree(qwen_model, tmp_path / name)
+        weights = tmp_path / name / "model.safetensors"
+        weights.write_bytes(content) if content else weights.unlink()
+    for name in (*configs, "missing", "cut"):
+        settings = TransformersSettings(model=str(tmp_path / name), **BUDGET)
+        with pytest.raises(WeightsError, match=f"{tmp_path / name}: transformers cannot load it"):
+            TransformersCaptioner(TASK, TASK.modalities, settings)
+    settings = TransformersSettings(model=str(qwen_model), dtype="flaot32")
+    with pytest.raises(WeightsError, match="flaot32"):
+        TransformersCaptioner(TASK, TASK.modalities, settings)

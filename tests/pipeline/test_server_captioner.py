@@ -224,3 +224,19 @@ def test_a_wrong_key_or_model_stops_the_run_instead_of_failing_every_pair(
 def test_a_setting_below_one_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=f"{name}=0: at least 1"):
         captioner("http://localhost:1/v1", **{name: 0})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("timeout", 0.0), ("timeout", -1.0), ("timeout", float("nan")), ("backoff", -1.0), ("backoff", 1e999)],
+)
+def test_a_time_that_cannot_be_is_refused(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"{name}={value}: "):
+        ServerSettings(urls=("http://localhost:1/v1",), model="m", **{name: value})
+
+
+@pytest.mark.parametrize("key", ["ключ", "two\nlines", "“quoted”"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(InputError, match="api_key: ") as caught:
+        captioner("http://localhost:1/v1", api_key=key)
+    assert key not in str(caught.value)
