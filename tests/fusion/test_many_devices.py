@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from fusion.reader import open_pairs
 from fusion.recipe import load_recipe
 from fusion.run import read_log
+from fusion.stream import StreamReader
 from fusion.training import start_run
 from fusion.weights import load_weights
 from pipeline.errors import InputError
+from pipeline.store import Store
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SETTINGS = ["steps=5", "batch_size=4", "crop=48", "accumulation=2", "validate_every=5", "log_every=1", "shares_every=99", "ema=0"]  # fmt: skip
@@ -65,6 +68,23 @@ def test_two_processes_see_what_one_sees(store: Path, tmp_path: Path, reader: st
         assert shared["gradient_norm"] == pytest.approx(alone["gradient_norm"], rel=1e-3)
     first, second = (load_weights(tmp_path / name).network.state_dict() for name in ("one", "two"))
     assert max(float((first[name] - second[name]).abs().max()) for name in first) < 1e-4
+
+
+@pytest.mark.parametrize("shuffle", ["false", "true"])
+def test_each_process_streams_shards_of_its_own(store: Path, shuffle: str) -> None:
+    """Between them they read the store once before either begins again."""
+    settings = load_recipe("tiny", "teacher", ["crop=48", "batch_size=2", "validation_share=0", f"shuffle={shuffle}"])
+    training, _ = open_pairs(Store.open(store), settings)
+    first_time: list[str] = []
+    for rank in (0, 1):
+        own: list[str] = []
+        for parts in StreamReader([training], settings, rank, 2).steps(0, 8):  # one pair a step for each process
+            ((key,),) = [batch.keys for batch in parts]
+            if key in own:
+                break
+            own.append(key)
+        first_time += own
+    assert sorted(first_time) == sorted(row.key for row in training.rows)
 
 
 def test_accumulated_parts_change_nothing_but_memory(store: Path, tmp_path: Path) -> None:

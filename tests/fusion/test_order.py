@@ -121,6 +121,20 @@ def test_darkening_stays_within_its_bounds() -> None:
     assert draw_crop(flat, flat, tiny(), generator(0, 0, "x")).infrared.mean() == pytest.approx(200 / 255)
 
 
+@pytest.mark.parametrize(("key", "place"), [("darken_visible", 0), ("darken_infrared", 1)])
+def test_a_share_of_the_pairs_is_darkened_and_those_by_any_factor(key: str, place: int) -> None:
+    flat = np.full((48, 48), 200, dtype=np.uint8)
+    factors = []
+    for visit in range(200):
+        crop = draw_crop(flat, flat, tiny(**{key: 0.4}), generator(0, visit, "x"))
+        means = [float(plane.mean()) * 255 / 200 for plane in (crop.visible, crop.infrared)]
+        assert means[1 - place] == pytest.approx(1), "the other image stays as it is"
+        factors.append(means[place])
+    darkened = [factor for factor in factors if factor < 0.999]
+    assert len(darkened) / 200 == pytest.approx(0.4, abs=0.12)
+    assert DARKEST[place] <= min(darkened) < 0.4 and max(darkened) > 0.85
+
+
 def test_zoomed_crops_keep_their_size() -> None:
     visible, infrared = pictures(200, 200)
     spans = []
