@@ -104,21 +104,24 @@ def read_folder(
     }
 
 
+def check_labels(labels: Mapping[str, Sequence[Box]]) -> int:
+    """The number of labelled boxes. Raises InputError when there is none, MissingPackage without pycocotools."""
+    if util.find_spec("pycocotools") is None:
+        raise MissingPackage("detection scores need pycocotools: pip install 'fusioncli[downstream]'")
+    total = sum(len(boxes) for boxes in labels.values())
+    if not total:
+        raise InputError("the labels hold no box at all, so there is nothing to find")
+    return total
+
+
 def average_precision(
     labels: Mapping[str, Sequence[Box]],
     found: Mapping[str, Sequence[Box]],
     sizes: Mapping[str, tuple[int, int]],
     names: Sequence[str] = MSRS_CLASSES,
 ) -> DetectionScore:
-    """COCO evaluation (pycocotools) of ``found`` against ``labels``, both by image stem.
-
-    Raises InputError when there is no label at all, MissingPackage without pycocotools.
-    """
-    if util.find_spec("pycocotools") is None:
-        raise MissingPackage("detection scores need pycocotools: pip install 'fusioncli[downstream]'")
-    total = sum(len(boxes) for boxes in labels.values())
-    if not total:
-        raise InputError("the labels hold no box at all, so there is nothing to find")
+    """COCO evaluation (pycocotools) of ``found`` against ``labels``, both by image stem. Raises as ``check_labels``."""
+    total = check_labels(labels)
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 

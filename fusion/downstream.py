@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from fusion.benchmark import BenchSet
-from fusion.detection import MSRS_CLASSES, Box, Detector, average_precision, load_detector, read_folder
+from fusion.detection import MSRS_CLASSES, Box, Detector, average_precision, check_labels, load_detector, read_folder
 from fusion.image_memory import fuse_once
 from fusion.methods import Method, Pixels
 from fusion.results import ExtraTable
-from fusion.segmentation import Segmenter, load_segmenter, mean_iou
+from fusion.segmentation import SegmentationScore, Segmenter, load_segmenter, mean_iou
 from fusion.tables import number
 from fusion.targets import labels_beside
 from pipeline.console import progress
-from pipeline.errors import InputError
+from pipeline.errors import InputError, MissingPackage
 from pipeline.images import probe_image, read_image
 from pipeline.pairs import Pair, read_pair, shown
 
@@ -71,9 +72,11 @@ def detection_task(
     )
     for one in sets:
         sizes = image_sizes(one.pairs)
-        read_folder(task.labels[one.manifest.name], sizes, len(MSRS_CLASSES), with_confidence=False)
-        for folder in task.predictions.values():
-            _predicted(task, folder, sizes)
+        folder = task.labels[one.manifest.name]
+        truth = read_folder(folder, sizes, len(MSRS_CLASSES), with_confidence=False)
+        for there in (sizes, *(_predicted(task, given, sizes) for given in task.predictions.values())):
+            with _where(folder):
+                check_labels({stem: truth[stem] for stem in there})
     return task
 
 
@@ -103,8 +106,8 @@ def segmentation_task(
     for one in sets:
         stems = [pair.stem for pair in one.pairs]
         present(labels, stems, ".png", False)
-        for folder in task.masks.values():
-            present(folder, stems, ".png", allow_missing)
+        for folder in (labels, *task.masks.values()):
+            _masked(task, folder, stems)
     return task
 
 
@@ -142,12 +145,9 @@ def detections(bench: BenchSet, out: Path, task: DetectionTask) -> ExtraTable:
 def segmentations(bench: BenchSet, out: Path, task: SegmentationTask) -> ExtraTable:
     """Mean IoU per method. Images without a mask are no part of a method's score, and counted."""
     stems = [pair.stem for pair in bench.pairs]
-    truth = {stem: read_mask(task.labels / f"{stem}.png") for stem in stems}
-    scores = {}
-    for name, folder in task.masks.items():
-        there = present(folder, stems, ".png", task.allow_missing)
-        scores[name] = mean_iou(((truth[stem], read_mask(folder / f"{stem}.png")) for stem in there), task.names)
+    scores = {name: _masked(task, folder, stems) for name, folder in task.masks.items()}
     if task.segment:
+        truth = {stem: read_mask(task.labels / f"{stem}.png") for stem in stems}
         for method in bench.methods:
             images = fused_images(bench, method, out, "segmenting")
             scores[method.card.title] = mean_iou(
@@ -205,6 +205,25 @@ def _predicted(task: DetectionTask, folder: Path, sizes: Mapping[str, tuple[int,
     if task.allow_missing:
         sizes = {stem: sizes[stem] for stem in present(folder, list(sizes), ".txt", True)}
     return read_folder(folder, sizes, len(MSRS_CLASSES), with_confidence=True)
+
+
+def _masked(task: SegmentationTask, folder: Path, stems: Sequence[str]) -> SegmentationScore:
+    there = present(folder, stems, ".png", task.allow_missing)
+    with _where(folder):
+        return mean_iou(
+            ((read_mask(task.labels / f"{stem}.png"), read_mask(folder / f"{stem}.png")) for stem in there), task.names
+        )
+
+
+@contextmanager
+def _where(folder: Path) -> Iterator[None]:
+    """An InputError from inside the block names the folder that was read, or a file in it."""
+    try:
+        yield
+    except MissingPackage:
+        raise
+    except InputError as error:
+        raise error if str(error).startswith(str(folder)) else InputError(f"{folder}: {error}") from error
 
 
 def _gaps(counts: Mapping[str, int], total: int) -> str:

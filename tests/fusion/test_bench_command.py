@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 STEMS = ("00001D", "00002N", "00003N")
 HEIGHT, WIDTH = 64, 80
+MASKS = ("--mask-labels", "{root}/classes", "--mask-classes", "road,person")
 
 
 @pytest.fixture
@@ -145,6 +146,11 @@ def test_missing_images_are_counted_in_every_table(root: Path) -> None:
         (("--masks", "theirs=nowhere", "--mask-labels", "{root}/classes"), "--mask-classes"),
         (("--predictions", "theirs=nowhere"), "nowhere"),
         (("--predictions", "theirs"), "expected NAME=PATH"),
+        (("--predictions", "theirs={root}/found", "--labels", "{root}/empty"), "empty: the labels hold no box at all"),
+        (("--masks", "theirs={root}/narrow", *MASKS), "narrow: the mask is 10 x 64, its label 80 x 64"),
+        (("--masks", "theirs={root}/many", *MASKS), "many: a mask holds class 7; the classes are 0 to 1"),
+        (("--masks", "theirs={root}/masks", *MASKS, "--mask-labels", "{root}/many"), "many: a label holds class 7"),
+        (("--masks", "theirs={root}/masks", *MASKS, "--mask-labels", "{root}/ignored"), "no labelled pixel at all"),
         (("--boxes", "nowhere"), "--boxes nowhere"),
         (("--ceiling", "1", "--metrics", "EN"), "--ceiling needs VIF and Qabf"),
         (("--sheet", "sheet"), "ending in .png"),
@@ -152,6 +158,12 @@ def test_missing_images_are_counted_in_every_table(root: Path) -> None:
     ],
 )
 def test_wrong_extras_are_one_sentence_before_any_work(root: Path, words: tuple[str, ...], expected: str) -> None:
+    for stem in STEMS:
+        for name, label, width in (("narrow", 0, 10), ("many", 7, WIDTH), ("ignored", 255, WIDTH)):
+            (root / name).mkdir(exist_ok=True)
+            Image.fromarray(np.full((HEIGHT, width), label, dtype=np.uint8)).save(root / name / f"{stem}.png")
+        (root / "empty").mkdir(exist_ok=True)
+        (root / "empty" / f"{stem}.txt").write_text("")
     done = bench(root, *(word.format(root=root) for word in words), "--stores", root / "stores")
     assert expected in str(done.exception)
     assert "\n" not in str(done.exception)
