@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -72,10 +74,8 @@ class Film:
                 raise InputError(
                     f"{self.name}: {path.suffix} cannot hold {kind} audio; choose {other}, or --no-audio"
                 ) from error
-        try:
+        with self._writing():
             self.container.start_encoding()  # what cannot be begun must not be gone on with: that ends the process
-        except av.error.FFmpegError as error:
-            raise FusionError(f"{self.name}: cannot be written ({reason_of(error)})") from error
 
     def add(self, pixels: NDArray[np.uint8], stamp: int) -> None:
         """Encode (H, W, 3) at a time stamp, and the audio that came before it. Raises FusionError."""
@@ -97,13 +97,13 @@ class Film:
         self._mux(frame, float(seconds))
 
     def close(self, end: float) -> None:
-        """Write what is left; audio from ``end`` (seconds of the clock of ``like``) on is left out."""
+        """Write what is left; audio from ``end`` (seconds of the clock of ``like``) on is left out. Raises FusionError."""
         self._mux(None, end - float(self.start))
-        self.container.close()
+        with self._writing():
+            self.container.close()
 
     def _mux(self, frame: Any, until: float) -> None:
-        av = load_av()
-        try:
+        with self._writing():
             while self.sound is not None and self.sound.audio:
                 packet = self.sound.audio[0]
                 at = packet.pts * packet.time_base + self.late
@@ -116,7 +116,13 @@ class Film:
                 packet.pts, packet.dts, packet.stream = packet.pts + shift, packet.dts + shift, self.copied
                 self.container.mux(packet)
             self.container.mux(self.video.encode(frame))
-        except av.error.FFmpegError as error:
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn what FFmpeg says of a file it cannot write into FusionError."""
+        try:
+            yield
+        except load_av().error.FFmpegError as error:
             raise FusionError(f"{self.name}: cannot be written ({reason_of(error)})") from error
 
 

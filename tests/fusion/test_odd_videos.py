@@ -145,6 +145,19 @@ def test_a_film_that_cannot_be_begun_says_so_at_once(tmp_path: Path, suffix: str
     footage.close()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("suffix", [".webm", ".mkv", ".avi"])
+def test_a_film_that_cannot_be_ended_is_one_sentence(tmp_path: Path, suffix: str) -> None:
+    """These formats keep a short film back until its end."""
+    (tmp_path / f"f{suffix}").symlink_to("/dev/full")
+    footage = Footage(str(write(tmp_path / "v.mp4", visible_frame, 3)))
+    with pytest.raises(FusionError, match=r"out: cannot be written \(No space left"):
+        film = Film(tmp_path / f"f{suffix}", footage, (64, 96), None, Path("out"))
+        film.add(visible_frame(0), 0)
+        film.close(end=1.0)
+    footage.close()
+
+
 def test_where_nothing_can_be_written_is_said_before_the_work(fusioncli: Run, tmp_path: Path) -> None:
     (tmp_path / "film.mp4").mkdir()
     for out, json, expected in (
