@@ -39,25 +39,44 @@ class HubWeights(ModelHubMixin):
 
     weights: Weights | None
 
+    def save_pretrained(
+        self, save_directory: str | Path, *, push_to_hub: bool = False, repo_id: str | None = None, **options: Any
+    ) -> str | None:
+        """Write the weights into a folder, and with ``push_to_hub`` upload them too; see there for the ``options``.
+
+        The mixin's own way takes an earlier config.json away first; here what was there stays until all is written.
+        Raises InputError: an exported network, or a file in the folder's place.
+        """
+        folder = Path(save_directory)
+        self._save_pretrained(folder)
+        return self.push_to_hub(repo_id or folder.name, **options) if push_to_hub else None
+
     def _save_pretrained(self, save_directory: Path) -> None:
-        if self.weights is None:
-            raise InputError(
-                "an exported network has no weights to save; copy its folder, or save the run it came from"
-            )
+        weights = self._weights_to_save()
+        if save_directory.exists() and not save_directory.is_dir():
+            raise InputError(f"{save_directory}: a file where the folder for the weights was expected")
         described = ("format", "family", "config", "sha256")
-        extra = {name: value for name, value in self.weights.config.items() if name not in described}
-        card = self.weights.card or plain_card(self.weights)
-        save_weights(save_directory, self.weights.network, card, extra)
+        extra = {name: value for name, value in weights.config.items() if name not in described}
+        card = weights.card or plain_card(weights)
+        save_weights(save_directory, weights.network, card, extra)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload to the repository, made if need be; the address of the commit. Options are the mixin's.
 
-        Raises WeightsError: the Hub cannot be reached, refuses, or the name is not one.
+        Raises WeightsError: the Hub cannot be reached, refuses, or the name is not one; InputError: an exported network.
         """
+        self._weights_to_save()
         try:
             return str(super().push_to_hub(repo_id, **options))
         except NOT_TO_BE_HAD as error:
             raise WeightsError(f"{repo_id}: not pushed to the Hub: {_reason(error)}") from error
+
+    def _weights_to_save(self) -> Weights:
+        if self.weights is None:
+            raise InputError(
+                "an exported network has no weights to save; copy its folder, or save the run it came from"
+            )
+        return self.weights
 
 
 def plain_card(weights: Weights) -> str:

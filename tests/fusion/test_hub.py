@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -99,6 +100,36 @@ def test_an_exported_network_says_that_there_is_nothing_to_save(tmp_path: Path) 
     fuser = Fuser.from_pretrained(tmp_path / "exported", engine="torchscript")
     with pytest.raises(InputError, match="copy its folder"):
         fuser.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+    Fuser.from_pretrained("nano").save_pretrained(tmp_path / "saved")
+    before = content(tmp_path / "saved")
+    with pytest.raises(InputError, match="copy its folder"):
+        fuser.save_pretrained(tmp_path / "saved")
+    assert content(tmp_path / "saved") == before, "weights that were there are still whole"
+    with pytest.raises(InputError, match="copy its folder"):
+        fuser.push_to_hub("owner/name")  # before a repository is made for it
+
+
+def test_a_folder_of_weights_survives_what_cannot_be_saved_over_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "saved"
+    Fuser.from_pretrained("nano").save_pretrained(folder)
+    before = content(folder)
+    with pytest.raises(InputError, match=r"config\.json: a file where the folder"):
+        Fuser.from_pretrained("edge").save_pretrained(folder / "config.json")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        Fuser.from_pretrained("edge").save_pretrained(folder)
+    assert content(folder) == before
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_pushed_and_fetched_over_http(tmp_path: Path) -> None:
