@@ -74,7 +74,7 @@ def detection_task(
         sizes = image_sizes(one.pairs)
         folder = task.labels[one.manifest.name]
         truth = read_folder(folder, sizes, len(MSRS_CLASSES), with_confidence=False)
-        for there in (sizes, *(_predicted(task, given, sizes) for given in task.predictions.values())):
+        for there in (set(sizes), *(set(_predicted(task, given, sizes)) for given in task.predictions.values())):
             with _where(folder):
                 check_labels({stem: truth[stem] for stem in there})
     return task
