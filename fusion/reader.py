@@ -20,6 +20,8 @@ from pipeline.errors import InputError, StoreError
 from pipeline.events import Event
 from pipeline.guard import content_hash, refuse_test_content
 from pipeline.images import Picture, read_image
+from pipeline.plan import PlanRow
+from pipeline.store import Header
 from pipeline.tasks import load_task
 
 AHEAD = 3  # batches read in advance
@@ -33,11 +35,11 @@ class Shelf(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def header(self) -> Any: ...
-    def plan(self) -> Sequence[Any]: ...
+    def header(self) -> Header: ...
+    def plan(self) -> Sequence[PlanRow]: ...
     def rows(self, prior: str, columns: Sequence[str] | None = None) -> Any: ...
     def fingerprint(self, prior: str) -> dict[str, Any]: ...
-    def image_bytes(self, row: Any) -> tuple[bytes, bytes]: ...
+    def image_bytes(self, row: PlanRow) -> tuple[bytes, bytes]: ...
 
 
 class Pairs:
@@ -46,7 +48,7 @@ class Pairs:
     def __init__(
         self,
         shelf: Shelf,
-        rows: Sequence[Any],
+        rows: Sequence[PlanRow],
         texts: Floats,
         weights: Floats,
         cache: Cache | None = None,
@@ -96,7 +98,7 @@ class Pairs:
             self.cache.put(key, found)
         return found
 
-    def decode(self, row: Any, first: bytes, second: bytes) -> tuple[Bytes, Bytes]:
+    def decode(self, row: PlanRow, first: bytes, second: bytes) -> tuple[Bytes, Bytes]:
         """Decode a pair's files. Raises InputError for a listed test pair, by its pixels, the first time it is seen."""
         pictures = [read_image(content, name=f"{row.key} in {self.shelf.name}") for content in (first, second)]
         if self.guarded is not None and row.pair_id not in self.guarded:
@@ -170,7 +172,7 @@ def open_pairs(shelf: Shelf, recipe: Recipe, cache: Cache | None = None, number:
     if recipe.degrade:
         said = _said(table)
         task = load_task(shelf.header.task)
-        drawer = Drawer(shelf.fingerprint(recipe.prior), task, tuple(shelf.header.modalities), shelf.name)
+        drawer = Drawer(shelf.fingerprint(recipe.prior), task, shelf.header.modalities, shelf.name)
     rows = [plan[index] for index in chosen]
     pairs = Pairs(shelf, rows, texts, weights, cache=cache, said=said, drawer=drawer, guarded=set(), number=number)
     check_content(pairs, recipe.reader)

@@ -131,7 +131,7 @@ def study(
     def embed(caption: Caption) -> Tensor:
         return torch.from_numpy(embedder.embed([embedder.fit(caption).text]))
 
-    modalities = tuple(store.header.modalities)
+    modalities = store.header.modalities
     findings: list[Finding] = []
     references: dict[str, Bytes] = {}
     for number, case in enumerate(every):

@@ -65,7 +65,7 @@ def text_study(
     arms = _read_arms(arm)
     leads = read_leads(lead or (), [one.name for one in arms])
     opened = Store.open(store)
-    wanted = conditions(tuple(opened.header.modalities), label or ())
+    wanted = conditions(opened.header.modalities, label or ())
     if sheet is not None:
         check_sheet(sheet)
     every = cases(opened, wanted, prior, split, limit)
