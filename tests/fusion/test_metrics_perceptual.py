@@ -38,7 +38,7 @@ def filtered(image: Array, part: float, sensitivity: object) -> Array:
     return np.real(np.fft.ifft2(np.fft.fft2(image) * sensitivity(r)))  # type: ignore[operator]
 
 
-def test_qcb(images: list[Array]) -> None:
+def test_qcb_agrees_with_a_plain_version_in_scipy(images: list[Array]) -> None:
     y, x = np.mgrid[-15:16, -15:16]
     near, far = (np.exp(-(x**2 + y**2) / (2 * s * s)) / (2 * math.pi * s * s) for s in (2, 4))
 
@@ -56,7 +56,7 @@ def test_qcb(images: list[Array]) -> None:
     assert perceptual.qcb(*tensors(images)).item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_qcv(images: list[Array]) -> None:
+def test_qcv_agrees_with_a_plain_version_in_scipy(images: list[Array]) -> None:
     a, b, f = map(stretched, images)
     top = bottom = 0.0
     for source in (a, b):
@@ -70,7 +70,7 @@ def test_qcv(images: list[Array]) -> None:
     assert perceptual.qcv(*tensors(images)).item() == pytest.approx(top / bottom, rel=1e-4)
 
 
-def test_qy(images: list[Array]) -> None:
+def test_qy_agrees_with_a_plain_version_in_scipy(images: list[Array]) -> None:
     a, b, f = images
     line = np.exp(-(np.arange(-3, 4) ** 2) / (2 * 1.5**2))
     window = np.outer(line, line) / line.sum() ** 2
