@@ -15,7 +15,7 @@ def rounded_grey(image: Tensor) -> Tensor:
 
 
 def opencv_grey(image: Tensor) -> Tensor:
-    """The same luma in OpenCV's 15-bit fixed point: a grey level apart from PIL on about one pixel in ten thousand."""
+    """The same luma in OpenCV's 15-bit fixed point: a grey level apart from PIL's for one random colour in a thousand."""
     return _fixed_point(image, (9798, 19235, 3735), 15)
 
 
