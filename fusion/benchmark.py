@@ -79,19 +79,14 @@ def methods_for(
 ) -> list[Method]:
     """The given methods, or else the data set's own runs and the shipped weights for its task; the baselines always.
 
-    A folder may hold a subfolder of the data set's name; its images must be coloured with ``colour``. A teacher gets its text from ``stores/<dataset>`` if present.
+    A folder may hold a subfolder of the data set's name; its images must be coloured with ``colour``. A teacher gets its
+    texts from ``stores/<dataset>``. Raises InputError: a name that cannot be one, no such store, and as FolderMethod does.
     """
     dataset = manifest.name
     chosen = {name: source.replace("{dataset}", dataset) for name, source in given.items()}
-    if not chosen:
-        for stage in ("teacher", "student"):
-            if (runs / f"{dataset}-{stage}" / CONFIG).is_file():
-                chosen[stage] = str(runs / f"{dataset}-{stage}")
-        shipped = shipped_for(manifest.task, accelerator=device != "cpu")
-        chosen.update({f"shipped {name}" if name in chosen else name: name for name in shipped})
     methods = baseline_methods(manifest.names)
     taken = {method.card.name for method in methods}
-    for name, source in chosen.items():
+    for name, source in (chosen or _usual_networks(manifest, runs, device)).items():
         if name in (".", "..") or "/" in name or "\\" in name:
             raise InputError(f"--method {name}={source}: a name is also that of a folder of images; leave out / and \\")
         if name in taken:
@@ -100,18 +95,30 @@ def methods_for(
         folder = inner if is_folder_of_images(inner) else Path(source)
         if is_folder_of_images(folder):
             methods.append(FolderMethod(name, folder, pairs, allow_missing=allow_missing, known=known, colour=colour))
-            continue
-        method = NetworkMethod(name, source, device=device)
-        store = stores / dataset
-        if method.takes_text:
-            if not (store / "store.json").is_file():
-                raise InputError(
-                    f"{name}: this network reads a text on each pair, and there is no store {store}; make it with "
-                    f"`fusioncli caption --dataset {dataset}`, or name the folder of stores with --stores"
-                )
-            method.give_texts(stored_texts(store), str(store), pairs)
-        methods.append(method)
+        else:
+            methods.append(_network(name, source, device, stores / dataset, pairs))
     return methods
+
+
+def _usual_networks(manifest: Manifest, runs: Path, device: str) -> dict[str, str]:
+    """The data set's own runs, and the shipped weights for its task, by name."""
+    own = {stage: runs / f"{manifest.name}-{stage}" for stage in ("teacher", "student")}
+    found = {stage: str(run) for stage, run in own.items() if (run / CONFIG).is_file()}
+    shipped = shipped_for(manifest.task, accelerator=device != "cpu")
+    return found | {f"shipped {name}" if name in found else name: name for name in shipped}
+
+
+def _network(name: str, source: str, device: str, store: Path, pairs: Sequence[Pair]) -> NetworkMethod:
+    """A network with its weights; a teacher with the texts that ``store`` holds. Raises InputError where there is none."""
+    method = NetworkMethod(name, source, device=device)
+    if method.takes_text:
+        if not (store / "store.json").is_file():
+            raise InputError(
+                f"{name}: this network reads a text on each pair, and there is no store {store}; make it with "
+                f"`fusioncli caption --dataset {store.name}`, or name the folder of stores with --stores"
+            )
+        method.give_texts(stored_texts(store), str(store), pairs)
+    return method
 
 
 def run_bench(
