@@ -18,7 +18,7 @@ def label_lines(path: Path) -> list[str]:
         raise InputError(f"{path}: not a label file in UTF-8 ({error})") from error
 
 
-def read_boxes(path: Path, height: int, width: int) -> Tensor:
+def target_boxes(path: Path, height: int, width: int) -> Tensor:
     """(K, 4) x0, y0, x1, y1 in pixels; K is 0 for an empty file. Raises InputError naming the line."""
     rows = []
     for number, line in enumerate(label_lines(path), start=1):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fusion.boxes import read_boxes
+from fusion.boxes import target_boxes
 from fusion.metrics.departures import target_retention
 from fusion.metrics.triples import Triple
 from fusion.score import Scores
@@ -22,7 +22,7 @@ def boxes_of(folder: Path, stem: str, size: tuple[int, int]) -> Tensor:
     labels = folder / f"{stem}.txt"
     if not labels.is_file():
         raise InputError(f"{labels}: no such label file; every image needs one (empty where it has no target)")
-    return read_boxes(labels, *size)
+    return target_boxes(labels, *size)
 
 
 def score_targets(triple: Triple, boxes: Tensor) -> Scores:

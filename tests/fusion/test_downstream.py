@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fusion.boxes import read_boxes as target_boxes
+from fusion.boxes import target_boxes
 from fusion.detection import Box, average_precision, load_detector, read_boxes, read_folder
 from fusion.segmentation import load_segmenter, mean_iou
 from pipeline.errors import InputError
