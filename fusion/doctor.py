@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 
+from pipeline.pairs import named_root
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
@@ -106,7 +108,7 @@ def _version(module: str) -> str:
 
 
 def _data(option: Path | None) -> Finding:
-    folder = option or Path(os.environ.get("FUSIONCLI_DATA") or "data")
+    folder = named_root(option)
     if folder.is_dir():
         return Finding(what="Data root", ok=True, found=str(folder))
     advice = "give --root DIR or set FUSIONCLI_DATA; `fusioncli data list` says how each data set lies there"

@@ -76,9 +76,14 @@ class PairList(Sequence[Pair]):
         return Pair(key=key, stem=stem, split=group.split, first=group.first / first, second=group.second / second)
 
 
+def named_root(option: Path | None = None) -> Path:
+    """The data root that is meant, whether it is there or not: the option, else FUSIONCLI_DATA, else ``data``."""
+    return option or Path(os.environ.get("FUSIONCLI_DATA") or "data")
+
+
 def data_root(option: Path | None = None) -> Path:
-    """The data root: the option, else FUSIONCLI_DATA, else ``data``. Raises InputError when it does not exist."""
-    root = option or Path(os.environ.get("FUSIONCLI_DATA") or "data")
+    """``named_root``. Raises InputError when it does not exist."""
+    root = named_root(option)
     if not root.is_dir():
         raise InputError(f"{root}: no such data folder; give --root DIR or set FUSIONCLI_DATA")
     return root
