@@ -199,7 +199,7 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> Picture:
     with _opened(source, name) as image:
         with _undamaged(label):
             frames = getattr(image, "n_frames", 1)
-        if frames > 1:
+        if frames > 1 and image.format != "MPO":  # a phone's photo; what comes behind it is a preview or a map
             raise ImageError(f"{label}: an animated or multi-page image; give one frame as a single image")
         return picture_of(image, label)
 

@@ -126,3 +126,20 @@ def test_an_orientation_beside_a_tag_of_a_wrong_type_is_followed() -> None:
     exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + odd + entry + bytes(60)
     content = encoded(noise(20, 33, "RGB"), "JPEG", exif=exif)
     assert read_image(content).size == (33, 20)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_phones_photo_with_a_second_picture_behind_it_is_its_first(tmp_path: Path, orientation: int) -> None:
+    """Phones put a preview, a depth or a brightness map behind the photo (CIPA DC-007); it is no animation."""
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    photo, behind = Image.fromarray(pixels), Image.fromarray(pixels[::2, ::2].copy())
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    photo.save(tmp_path / "plain.jpg", exif=tags)
+    photo.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[behind], exif=tags)
+    with Image.open(tmp_path / "phone.jpg") as opened:
+        assert (opened.format, opened.n_frames) == ("MPO", 2)
+    expected, found = (read_image(tmp_path / name) for name in ("plain.jpg", "phone.jpg"))
+    np.testing.assert_array_equal(found.pixels, expected.pixels)
+    info = probe_image(tmp_path / "phone.jpg")
+    assert (info.height, info.width) == found.size == ((24, 32) if orientation == 1 else (32, 24))
