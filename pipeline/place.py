@@ -5,6 +5,7 @@ A local file appears whole or not at all (temporary name, fsync, rename). Object
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import socket
@@ -22,6 +23,7 @@ from pipeline.processes import is_alive
 
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 TEMPORARY = "logs/unfinished"
+NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})  # of disks in exFAT, say
 BUFFER = 1 << 20  # bytes of a file that reach the kernel at once: images come in odd sizes, which it takes slowly
 
 
@@ -146,6 +148,8 @@ class LocalPlace:
     def create(self, name: str, content: bytes, *, durable: bool = True) -> bool:
         """Write a file unless it is there already; whether it was written. A reader never sees it half-written.
 
+        Where the disk knows no hard links it may be seen empty for a moment.
+
         Unless ``durable``, the machine's own end may take it back.
         """
         path = self.path(name)
@@ -157,7 +161,13 @@ class LocalPlace:
                 file.flush()
                 if durable:
                     os.fsync(file.fileno())
-            os.link(temporary, path)
+            try:
+                os.link(temporary, path)
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                path.open("xb").close()  # taken first, then filled: for a moment it is empty
+                temporary.replace(path)
             if durable:
                 sync_folder(path.parent)
         except FileExistsError:

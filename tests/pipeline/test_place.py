@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +39,25 @@ def test_a_store_at_a_file_url_is_the_store_at_the_path(tmp_path: Path, draw_pai
     caption(tmp_path / "two", folders)
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     assert verify(Store.open(f"file://{tmp_path}/two")).problems == []
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
+def test_a_disk_that_knows_no_hard_links_holds_a_store_too(
+    tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """As exFAT, the usual format of disks that are carried about."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    folders = draw_pairs(6)
+    caption(tmp_path / "linked", folders, shard_size=2)
+    monkeypatch.setattr(os, "link", refuse)
+    caption(tmp_path / "carried", folders, shard_size=2)
+    assert contents(tmp_path / "carried") == contents(tmp_path / "linked")
+    assert verify(Store.open(tmp_path / "carried")).problems == []
+    home = LocalPlace(tmp_path)
+    assert home.create("logs/one", b"mine")
+    assert not home.create("logs/one", b"another's")
+    assert home.read("logs/one") == b"mine"
+    assert list((tmp_path / "logs/unfinished").iterdir()) == []
