@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline import claims
 from pipeline.claims import Claims
+from pipeline.job import Job, JobSpec, Progress
 from pipeline.place import LocalPlace
+from stores import caption
 
 NAME = "logs/claims/shard-000003.json"
 
@@ -52,3 +55,41 @@ def test_a_claim_that_another_has_taken_over_is_left_to_it(tmp_path: Path) -> No
     assert json.loads((tmp_path / NAME).read_text())["token"] == "another's"
     slept.close()
     assert (tmp_path / NAME).exists()
+
+
+def test_a_claim_of_another_machine_holds_for_two_minutes_without_renewal(tmp_path: Path) -> None:
+    """Twelve renewals long: a machine that breathes heavily keeps its shard, one that died is not waited for."""
+    away, here = Claims(LocalPlace(tmp_path)), Claims(LocalPlace(tmp_path))
+    assert away.take(3)
+    away.close()
+    assert away.take(3), "a claim that was given back is free"
+    change(tmp_path / NAME, host="elsewhere", pid=1, renewed=time.time() - 110)
+    assert not here.take(3)
+    change(tmp_path / NAME, renewed=time.time() - 130)
+    assert here.take(3)
+    here.close()
+
+
+def test_work_whose_claim_was_lost_is_dropped(tmp_path: Path, draw_pairs: Any) -> None:
+    """A process that slept too long while another took its shard writes neither rows nor marker over that one's."""
+    caption(tmp_path, draw_pairs(2), plan_only=True)
+    spec = JobSpec(
+        store=str(tmp_path),
+        prior="text",
+        root=str(tmp_path / "data"),
+        task="ivf",
+        captioner="scripted",
+        embedder="hashing",
+    )
+    job, told = Job(spec), []
+
+    def taken_over(step: Progress) -> None:
+        told.append(step)
+        change(tmp_path / "logs/claims/shard-000000.json", token="another's")
+
+    job.finish(0, taken_over)
+    job.settle()
+    job.close()
+    assert [(step.pairs, step.finished) for step in told] == [(2, False)]
+    assert [path.name for path in (tmp_path / "priors/text").iterdir()] == ["fingerprint.json"]
+    assert json.loads((tmp_path / "logs/claims/shard-000000.json").read_text())["token"] == "another's"

@@ -19,12 +19,15 @@ import pipeline.decoding
 import pipeline.job
 from pipeline.captioners.base import CaptionRequest
 from pipeline.captioners.scripted import ScriptedCaptioner
+from pipeline.claims import Claims
 from pipeline.errors import FusionError, ImageError
 from pipeline.events import Caption
 from pipeline.images import Picture, read_image
 from pipeline.job import Job, JobSpec, Progress, Report
 from pipeline.runners import RUNNERS, Run
 from pipeline.runners.local import work
+from pipeline.store import Store
+from pipeline.verify import verify
 from stores import caption, contents
 
 
@@ -159,6 +162,58 @@ def test_a_commit_that_fails_is_said_and_gives_its_claim_back(
     caption(tmp_path / "s", folders, prior="calm")
     rows = [(tmp_path / "s/priors" / name / "shard-000000.parquet").read_bytes() for name in ("again", "calm")]
     assert rows[0] == rows[1]
+
+
+def test_no_marker_stands_beside_rows_it_does_not_describe(
+    tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retry that ends between new rows and their marker leaves none; the next run makes it from those rows."""
+    folders = draw_pairs(8)
+    assert caption(tmp_path / "s", folders, do_fail=0.5).failed
+
+    def full(*_: object) -> bytes:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline.job, "make_marker", full)
+        with pytest.raises(OSError, match="No space"):
+            caption(tmp_path / "s", folders, retry_failed=True)
+    store = Store.open(tmp_path / "s")
+    assert store.finished("text") == []
+    assert set(store.shard_table("text", 0).column("status").to_pylist()) == {"ok"}
+    assert caption(tmp_path / "s", folders, do_stop_at="p0000").failed == 0
+    assert verify(store).problems == []
+
+
+def test_a_shard_that_another_finished_just_before_the_claim_is_not_made_again(
+    tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = draw_pairs(4)
+    caption(tmp_path / "s", folders, shard_size=2, plan_only=True)
+    spec = JobSpec(
+        store=str(tmp_path / "s"),
+        prior="text",
+        root=str(folders[0].parent),
+        task="ivf",
+        captioner="scripted",
+        embedder="hashing",
+    )
+    job, told = Job(spec), []
+    take = Claims.take
+
+    def late(claims: Claims, shard: int) -> bool:
+        if claims is job.claims:
+            caption(tmp_path / "s", folders)  # between the look and the claim
+        return take(claims, shard)
+
+    monkeypatch.setattr(Claims, "take", late)
+    try:
+        assert not job.finish(0, told.append)
+        job.settle()
+    finally:
+        job.close()
+    assert told == []
+    assert list((tmp_path / "s/logs/claims").iterdir()) == []
 
 
 def test_workers_that_wait_for_a_plan_end_when_there_is_none(tmp_path: Path, draw_pairs: Any) -> None:
