@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +69,26 @@ def test_changed_data_is_refused(tmp_path: Path, draw_pairs: Any) -> None:
     (folders[1] / "p0003.png").unlink()
     with pytest.raises(FingerprintMismatch, match=r"6\}, now"):
         caption(tmp_path / "s", folders)
+
+
+def test_a_file_of_another_size_is_refused_however_old_it_is(tmp_path: Path, draw_pairs: Any) -> None:
+    """As a copy that keeps its times; the shard it belongs to is done, so nobody reads it again."""
+    folders = draw_pairs(2)
+    caption(tmp_path / "s", folders)
+    path = folders[1] / "p0001.png"
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes() + b"\n")
+    os.utime(path, (0, 0))
+    with pytest.raises(FingerprintMismatch, match=rf"p0001\.png: bytes were {size}, now {size + 1}"):
+        caption(tmp_path / "s", folders)
+
+
+def test_captions_that_changed_are_not_embedded_into_the_prior_of_the_old_ones(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(8)
+    assert caption(tmp_path / "s", folders, do_fail=0.5).failed
+    again: dict[str, Any] = {"captioner": None, "embedder": "hashing", "embedder_settings": {"width": "64"}}
+    caption(tmp_path / "s", None, **again)
+    caption(tmp_path / "s", None, **again)
+    assert caption(tmp_path / "s", folders, retry_failed=True).failed == 0
+    with pytest.raises(FingerprintMismatch, match="captioner.frozen 'text "):
+        caption(tmp_path / "s", None, **again)
