@@ -16,6 +16,7 @@ from PIL import Image
 
 import cli
 from fusion.catalog import NETWORKS
+from fusion.checkpoints import load_checkpoint
 from fusion.network import FusionNetwork, NetworkConfig
 from fusion.objective import Objective
 from fusion.reader import open_pairs
@@ -71,6 +72,13 @@ def test_the_strip_shows_the_teacher_between_sources_and_student(run: Path, stor
         assert strip.size == (4 * 48 + 3 * 4, 48)
         fused = np.asarray(strip)[:, 104:152]
     assert fused.std() > 5  # a picture, not a blank
+
+
+def load_checkpoint_model(run: Path) -> dict[str, torch.Tensor]:
+    """The network's own weights in the newest checkpoint, without the average."""
+    checkpoint = load_checkpoint(run)
+    assert checkpoint is not None
+    return {name.removeprefix("network."): value for name, value in checkpoint.tensors["model"].items()}
 
 
 def test_training_makes_the_loss_smaller(store: Path, tmp_path: Path) -> None:
@@ -235,6 +243,23 @@ def test_validation_scores_the_fused_image_with_its_sources(store: Path) -> None
     visible, infrared, fused = (np.rint(image[0].clamp(0, 1).numpy() * 255).astype(np.uint8) for image in images)
     expected = score(visible.transpose(1, 2, 0), infrared[0], fused.transpose(1, 2, 0), names=["Qabf", "VIF", "SSIM"])
     assert {name: metrics[name] for name in expected} == pytest.approx(expected)
+
+
+def test_validation_is_of_the_averaged_weights_that_are_saved(store: Path, tmp_path: Path) -> None:
+    """They stay far behind the network's own here; the numbers beside them are theirs, of the newest and of the best."""
+    recipe = load_recipe("nano", "student", [*FAST, "warmup=0", "lr=0.02", "ema=0.999"])
+    start_run(recipe, [store], tmp_path / "run")
+    _, held = open_pairs(Store.open(store), recipe)
+    own = load_checkpoint_model(tmp_path / "run")
+    for folder in (tmp_path / "run", tmp_path / "run" / "best"):
+        weights = load_weights(folder)
+        told = weights.config["metrics"]
+        metrics = validate(Objective(weights.network, {"intensity": 1.0}), [held], 48, torch.device("cpu"), 0, None)
+        assert {name: told[name] for name in ("Qabf", "SSIM")} == pytest.approx(
+            {n: metrics[n] for n in ("Qabf", "SSIM")}
+        )
+    state = load_weights(tmp_path / "run").network.state_dict()
+    assert max(float((state[name] - value).abs().max()) for name, value in own.items()) > 1e-3
 
 
 @pytest.mark.parametrize(("name", "stage"), [("tiny", "teacher"), ("edge", "student")])
