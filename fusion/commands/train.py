@@ -13,6 +13,8 @@ import typer
 
 if TYPE_CHECKING:
     from fusion.recipe import Recipe
+# what a resumed run was started with: options that it would not read
+STARTED_WITH = ("dataset", "store", "recipe", "out", "start_from", "overwrite")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +105,7 @@ def _train(stage: str, options: Options, teachers: list[str] | None = None) -> N
     if not options.minutes >= 0:
         raise InputError(f"--minutes {options.minutes:g}: a number of minutes, or 0 for no limit")
     if options.resume:
-        _resume(stage, options.resume, options)
+        _resume(stage, options.resume, options, teachers or [])
     else:
         _start(stage, options, teachers or [])
 
@@ -161,12 +163,19 @@ def _teachers(given: list[str], recipe: Recipe, usual: str) -> list[str]:
     return chosen
 
 
-def _resume(stage: str, run: Path, options: Options) -> None:
+def _resume(stage: str, run: Path, options: Options, teachers: list[str]) -> None:
     from fusion.recipe import COMMANDS, change_recipe
     from fusion.run import read_origin
     from fusion.training import resume_run
     from pipeline.errors import InputError
 
+    given = {name: getattr(options, name) for name in STARTED_WITH} | {"teacher": teachers}
+    unread = [f"--{name.replace('_', '-')}" for name, value in given.items() if value]
+    if unread:
+        raise InputError(
+            f"{', '.join(unread)}: --resume goes on with {run} as it was started, in its own folder; leave out all but "
+            "--set and --minutes, or start a new run without --resume"
+        )
     recipe = read_origin(run).recipe
     if recipe.stage != stage:
         raise InputError(

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+import cli
 from fusion.checkpoints import Checkpoint, load_checkpoint, save_checkpoint, steps_saved
 from fusion.loop import Loop
 from fusion.recipe import Recipe, load_recipe
@@ -182,6 +184,23 @@ def test_what_is_not_a_run_is_named(tmp_path: Path) -> None:
     (tmp_path / "training.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(TrainingError, match="run format 99"):
         resume_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("--out", "elsewhere"), "--out"),
+        (("--store", "other", "--dataset", "msrs"), "--dataset, --store"),
+        (("--recipe", "edge", "--start-from", "edge", "--overwrite"), "--recipe, --start-from, --overwrite"),
+        (("--teacher", "none"), "--teacher"),
+    ],
+)
+def test_a_resumed_run_takes_nothing_that_it_was_started_with(
+    teacher: Path, words: tuple[str, ...], named: str
+) -> None:
+    command = "distill" if "--teacher" in words else "train-teacher"
+    done = CliRunner().invoke(cli.app, [command, "--resume", str(teacher), *words])
+    assert isinstance(done.exception, InputError) and str(done.exception).startswith(f"{named}: ")
 
 
 @pytest.mark.parametrize("every", [1, 9])
