@@ -170,6 +170,11 @@ def test_checkpoints_are_whole_and_limited(tmp_path: Path) -> None:
         ".json",
         ".safetensors",
     }
+    again = Checkpoint(step=3, tensors={"model": {"w": torch.full((2,), 7.0)}}, state={"best": None})
+    save_checkpoint(tmp_path, again, keep=2)  # it was there already: by a run that went on from an older one
+    assert steps_saved(tmp_path) == [2, 3] and not list((tmp_path / "checkpoints").glob(".*"))
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None and loaded.tensors["model"]["w"].tolist() == [7, 7]
     (tmp_path / "checkpoints/step-00000003/model.safetensors").write_bytes(b"nonsense")
     with pytest.raises(TrainingError, match=r"step-00000003: a damaged checkpoint .* go on from the one before"):
         load_checkpoint(tmp_path)
