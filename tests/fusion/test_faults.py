@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from fusion.assembly import make_accelerator
+from fusion.checkpoints import load_checkpoint
 from fusion.faults import MEAN_OVER, Seen, check_losses
 from fusion.recipe import load_recipe
 from fusion.run import LOG, Log, read_log
+from fusion.training import start_run
 from pipeline.errors import TrainingError
 
 RECIPE = load_recipe("nano", "student", ["warmup=3", "explode=10"])
@@ -33,6 +35,18 @@ def test_the_running_mean_is_the_same_however_often_it_is_looked_at(tmp_path: Pa
         expected += (loss - expected) / MEAN_OVER
     assert check(tmp_path, losses) == pytest.approx(expected, rel=1e-6)
     assert check(tmp_path, losses[2:], check(tmp_path, losses[:2]), first=3) == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_run_counts_every_loss_once(store: Path, tmp_path: Path) -> None:
+    fast = ["steps=6", "batch_size=1", "crop=48", "validation_share=0", "pictures=0", "shares_every=99", "log_every=1"]
+    start_run(load_recipe("nano", "student", fast), [store], tmp_path / "run")
+    losses = [record["loss"] for record in read_log(tmp_path / "run") if "loss" in record]
+    expected = losses[0]
+    for loss in losses[1:]:
+        expected += (loss - expected) / MEAN_OVER
+    checkpoint = load_checkpoint(tmp_path / "run")
+    assert checkpoint is not None and len(losses) == 6
+    assert checkpoint.state["running"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_loss_may_be_large_while_the_rate_rises_and_not_after(tmp_path: Path) -> None:
