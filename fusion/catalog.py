@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 from torch import nn
 
@@ -67,16 +67,20 @@ def config_as_dict(config: Config) -> dict[str, Any]:
 
 
 def config_from_dict(raw: dict[str, Any]) -> Config:
-    """The inverse of ``config_as_dict``. Raises WeightsError for an unknown family or key."""
+    """The inverse of ``config_as_dict``. Raises WeightsError for an unknown family or key, or a value of another type."""
     family = raw.get("family")
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise WeightsError(f"unknown network family {family!r}; expected {' or '.join(FAMILIES)}")
     kind = FAMILIES[family]
     values = raw.get("config")
     if not isinstance(values, dict):
         raise WeightsError("the configuration has no network settings")
-    known = kind.__dataclass_fields__
-    for key in values:
+    known = get_type_hints(kind)
+    for key, value in values.items():
         if key not in known:
             raise WeightsError(f"unknown network setting {key!r}{closest(key, known)}")
+        wanted = known[key] if known[key] is not float else int | float
+        if not isinstance(value, wanted) or isinstance(value, bool) or (isinstance(value, int | float) and value < 0):
+            name = getattr(known[key], "__name__", str(known[key]))
+            raise WeightsError(f"network setting {key}: {value!r}, expected {name}, no less than 0")
     return kind(**values)

@@ -16,6 +16,7 @@ from fusion.thread_share import share
 from pipeline.errors import InputError, MissingPackage, WeightsError, closest
 
 Engine = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+SAID = ("engine", "file", "precision", "family", "weights_sha256")  # of export.json, what is needed to run a network
 
 
 @contextmanager
@@ -134,6 +135,9 @@ def open_export(folder: str | Path, engine: str, tiled: bool = False, at_once: i
         raise WeightsError(f"{path}: not JSON ({error})") from error
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise WeightsError(f"{path}: not an export of this version (format {FORMAT})")
+    for name in SAID:
+        if not isinstance(described.get(name), str):
+            raise WeightsError(f"{path}: does not say its {name}; export again")
     if described["engine"] != engine:
         raise WeightsError(f"{folder}: exported for {described['engine']}; use --engine {described['engine']}")
     file = Path(folder) / Path(described["file"]).name

@@ -261,19 +261,6 @@ def test_an_engine_reads_planes_that_are_not_contiguous(weights: Path, tmp_path:
         assert (engine(*tile) - expected(*tile)).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("to", ["torch", *WRITERS])
-def test_what_an_engine_gives_can_be_changed_and_learned_through(weights: Path, tmp_path: Path, to: str) -> None:
-    """PyTorch lends out tensors of its inference mode for reading only."""
-    if to != "torch":
-        export_network(weights, to, tmp_path / "out")
-    fuser = Fuser.from_pretrained(weights if to == "torch" else tmp_path / "out", engine=to)
-    scale = torch.ones((), requires_grad=True)
-    fused = fuser(torch.rand(3, 16, 17), torch.rand(1, 16, 17, requires_grad=True))
-    (fused * scale).sum().backward()
-    torch.testing.assert_close(scale.grad, fused.sum())
-    assert not fused.mul_(0).any()
-
-
 def test_the_command_line_exports_and_fuses(fusioncli: Run, weights: Path, tmp_path: Path) -> None:
     done = fusioncli("export", "--weights", weights, "--to", "onnx", "--out", "exported", "--json", "-")
     assert done.returncode == 0, done.stderr

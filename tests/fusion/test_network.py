@@ -199,6 +199,11 @@ def test_weights_survive_a_round_trip(tmp_path: Path) -> None:
         (lambda folder: (folder / "config.json").write_text("{"), "not JSON"),
         (lambda folder: (folder / "config.json").write_text('{"format": 99}'), "format 99"),
         (lambda folder: edit(folder, family="fusionn"), "unknown network family"),
+        (lambda folder: edit(folder, family=["fusion"]), "unknown network family"),
+        (lambda folder: edit(folder, config={"width": "8"}), "setting width: '8', expected int"),
+        (lambda folder: edit(folder, config={"width": True}), "setting width: True, expected int"),
+        (lambda folder: edit(folder, config={"width": 8, "expansion": -1}), "setting expansion: -1, expected float"),
+        (lambda folder: edit(folder, config={"width": 8, "text_width": 2.5}), r"text_width: 2.5, expected int \| None"),
         (
             lambda folder: edit(folder, config={"width": 16, "expansion": 1.0, "refinement": 1, "text_width": None}),
             "fit|is",
