@@ -6,6 +6,7 @@ Heavy imports happen inside the commands, so that ``fusioncli --help`` answers a
 from __future__ import annotations
 
 import errno
+import io
 import sys
 from typing import Annotated
 
@@ -86,6 +87,8 @@ def main() -> None:
     from pipeline.errors import FusionError
 
     keep_freed_memory()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # letters that a terminal or file cannot hold are escaped
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except FusionError as error:

@@ -131,8 +131,15 @@ def check_file(option: str, destination: str | Path) -> None:
 
 
 def emit_json(value: object, destination: str) -> None:
-    """Write ``value`` as JSON to the file ``destination``, or to standard output for ``-``."""
+    """Write ``value`` as JSON to the file ``destination``, or to standard output for ``-``.
+
+    Letters stand as they are, and escaped where what is written to cannot hold them.
+    """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        text.encode(sys.stdout.encoding if destination == "-" else "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     if destination == "-":
         sys.stdout.write(text)
     else:
