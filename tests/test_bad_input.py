@@ -111,6 +111,15 @@ def test_different_sizes(attempt: Attempt, pair: tuple[Path, Path], tmp_path: Pa
     assert code == 2 and "32 x 24" in said and "33 x 24" in said
 
 
+def test_one_thing_given_twice(attempt: Attempt, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(pair[1].parent)
+    for twice in (pair[1], pair[1].parent):
+        code, said = attempt(twice, twice, "--out", tmp_path / "out")
+        assert code == 2 and f"{twice}: given twice" in said
+    code, said = attempt(pair[1].parent, tmp_path / "link", "--out", tmp_path / "out")
+    assert code == 2 and "given twice" in said and not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [(b"", "empty (0 bytes)"), (b"this is a text, not a picture", "not an image"), (None, "damaged or cut short")],

@@ -120,6 +120,8 @@ def _check_sources(visible: str, infrared: str | None, videos: list[str], side_b
     first, second = Path(visible), Path(infrared)
     if first.exists() and second.exists() and first.is_dir() != second.is_dir():
         raise InputError(f"{visible} and {infrared}: give two files or two folders")
+    if not videos and first.exists() and second.exists() and first.samefile(second):
+        raise InputError(f"{visible}: given twice; give the visible image or folder, then the infrared one")
 
 
 def _fuse_folders(fuser: Fuser, visible: Path, infrared: Path, out: Path, options: FolderOptions) -> None:
