@@ -13,6 +13,8 @@ import typer
 
 if TYPE_CHECKING:
     from fusion.recipe import Recipe
+    from pipeline.store import Header
+
 # what a resumed run was started with: options that it would not read
 STARTED_WITH = ("dataset", "store", "recipe", "out", "start_from", "overwrite")
 
@@ -29,7 +31,12 @@ class Options:
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value over the recipe; may be repeated.")] = (
         None
     )
-    out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/NAME-teacher or -student.")] = None
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The run's folder. Default: runs/NAME-teacher or -student, NAME being the data set's or the store's."
+        ),
+    ] = None
     start_from: Annotated[
         str | None,
         typer.Option(help="Weights to go on from, of the same network: edge, or a folder. Default: fresh ones."),
@@ -120,7 +127,7 @@ def _start(stage: str, options: Options, teachers: list[str]) -> None:
     if not locations:
         raise InputError("name what to train on: --dataset NAME (reads stores/NAME) or --store DIR; or --resume RUN")
     headers = [Store.open(location).header for location in locations]
-    name = "+".join(header.dataset for header in headers)
+    name = "+".join(map(_data_name, headers, locations))
     resolved = load_recipe(options.recipe or f"paper-{headers[0].task}", stage, options.changes)
     out = options.out or Path("runs") / f"{name}-{stage}"
     result = start_run(
@@ -161,6 +168,15 @@ def _teachers(given: list[str], recipe: Recipe, usual: str) -> list[str]:
                 f"{teacher}: no teacher there; train one with `fusioncli train-teacher`, or name it with --teacher"
             )
     return chosen
+
+
+def _data_name(header: Header, location: str) -> str:
+    """What runs on a store are called after: its data set, or the store itself where it holds two folders without a name."""
+    from pipeline.manifest import folder_manifest
+
+    if header.dataset != folder_manifest().name:
+        return header.dataset
+    return Path(location.rstrip("/")).name or header.dataset
 
 
 def _resume(stage: str, run: Path, options: Options, teachers: list[str]) -> None:

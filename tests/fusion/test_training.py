@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
 import cli
 from fusion.catalog import NETWORKS
@@ -218,6 +219,19 @@ def student_run(store: Path) -> Path:
     recipe = load_recipe("nano", "student")
     write_origin(out, Origin(recipe=recipe, stores=(), teachers=(), versions={}, revision=None))
     return out
+
+
+def test_runs_on_folders_of_ones_own_are_called_as_the_store_is(
+    store: Path, new_store: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two stores of ``caption --pairs`` share a data set's name; a student must not learn from the other's teacher."""
+    monkeypatch.chdir(tmp_path)
+    mine = new_store(tmp_path, pairs=2, name="mine")
+    words = ["train-teacher", "--store", str(store), "--recipe", "tiny", "--set", "steps=1", "--set", "batch_size=2"]
+    done = CliRunner().invoke(cli.app, [*words, "--set", "crop=48"])
+    assert done.exit_code == 0 and (tmp_path / "runs" / "store-teacher" / "model.safetensors").is_file(), done.output
+    done = CliRunner().invoke(cli.app, ["distill", "--store", f"{mine}/", "--recipe", "tiny"])
+    assert isinstance(done.exception, InputError) and "runs/mine-teacher: no teacher there" in str(done.exception)
 
 
 def test_validation_tells_what_the_text_is_worth(store: Path) -> None:
