@@ -45,7 +45,7 @@ def run(spec: JobSpec, shards: Sequence[int], workers: int, report: Report) -> N
         while pending:
             ready, pending = ray.wait(pending, num_returns=1, timeout=LOOK_EVERY)
             for outcome in ray.get(ready):
-                if isinstance(outcome, FusionError):
+                if outcome is not None:
                     raise outcome
             for step in steps.get_nowait_batch(steps.qsize()):
                 report(step)
@@ -61,10 +61,12 @@ def run(spec: JobSpec, shards: Sequence[int], workers: int, report: Report) -> N
             ray.shutdown()
 
 
-def _work(spec: JobSpec, shards: list[int], rank: int, world: int, steps: Any) -> FusionError | None:
+def _work(spec: JobSpec, shards: list[int], rank: int, world: int, steps: Any) -> FusionError | OSError | None:
     keep_freed_memory()
     try:
         work(spec, shards, rank, world, steps.put)
     except FusionError as error:
         return error
+    except OSError as error:  # a full disk, say
+        return OSError(error.errno, error.strerror, error.filename)
     return None

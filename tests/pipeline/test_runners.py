@@ -93,6 +93,20 @@ def test_when_one_ray_task_fails_no_other_is_left_at_work(cluster: Any, tmp_path
     assert contents(tmp_path / "s") == done
 
 
+@pytest.mark.slow
+def test_what_the_system_refuses_a_ray_task_is_said_with_its_file(
+    cluster: Any, tmp_path: Path, draw_pairs: Any
+) -> None:
+    """As a local worker says it: which file, and why."""
+    folders = draw_pairs(4)
+    caption(tmp_path / "s", folders, shard_size=2, plan_only=True)
+    (tmp_path / "s/images").write_text("in the way")
+    for runner in ("local", "ray"):
+        with pytest.raises(OSError, match="exists") as caught:
+            caption(tmp_path / "s", folders, shard_size=2, runner=runner, workers=2)
+        assert (caught.value.errno, caught.value.filename) == (errno.EEXIST, str(tmp_path / "s/images"))
+
+
 def test_the_next_shard_is_decoded_while_this_one_is_captioned(
     tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
