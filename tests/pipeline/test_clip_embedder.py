@@ -61,6 +61,16 @@ def test_tokens_are_counted_by_the_real_tokenizer_not_as_words(embedder: ClipEmb
     assert embedder.count(text) == int((row != 0).sum()) > len(text.split()) + 2
 
 
+def test_an_event_whose_description_does_not_fit_keeps_its_name(embedder: ClipEmbedder) -> None:
+    long = Event(modality="visible", type="motion_blur", severity="moderate", description="seen " * 80)
+    fitted = embedder.fit(Caption(events=(long, GRAIN, DARK)))
+    assert fitted.dropped == 0 and fitted.tokens <= 77
+    assert fitted.text == (
+        "Severe low light in the visible image: the road sinks into shadow. Moderate motion blur in the visible image. "
+        "Slight infrared noise in the infrared image: fine grain everywhere."
+    )
+
+
 def test_what_does_not_fit_is_dropped_and_counted(embedder: ClipEmbedder) -> None:
     many = tuple(
         Event(modality="visible", type=f"unknown_label_{n}", severity="slight", description="seen " * 12)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.events import Event, caption_text, failed_caption, parse_caption
+from pipeline.events import Event, by_severity, caption_text, failed_caption, parse_caption
 from pipeline.tasks import load_task
 
 IVF = load_task("ivf")
@@ -155,6 +155,22 @@ def test_prose_puts_the_worst_first() -> None:
         "A street at night with two people. Severe low light in the visible image: the road is black. "
         "Slight motion blur in the visible image: the car is smeared. Clean in the infrared image."
     )
+
+
+def test_events_stand_by_severity_and_otherwise_as_given() -> None:
+    events = [
+        Event(modality=None, type=name, severity=severity)
+        for name, severity in (
+            ("a", None),
+            ("b", "slight"),
+            ("c", "moderate"),
+            ("d", "severe"),
+            ("e", "moderate"),
+            ("f", "slight"),
+            ("g", "huge"),
+        )
+    ]
+    assert [event.type for event in by_severity(events)] == ["d", "c", "e", "b", "f", "a", "g"]
 
 
 def test_half_a_character_is_kept_as_a_question_mark() -> None:

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from bad_files import png_bomb, save_colour, save_grey
 from pipeline.errors import ImageError
 from pipeline.images import Picture, probe_image, read_image
+from pipeline.pairs import Pair, pair_size, read_pair, safe_key
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -128,6 +130,14 @@ def test_an_orientation_beside_a_tag_of_a_wrong_type_is_followed() -> None:
     assert read_image(content).size == (33, 20)
 
 
+def test_over_a_hundred_and_fifty_million_pixels_are_refused_by_the_header(tmp_path: Path) -> None:
+    fits, over = png_bomb(tmp_path / "fits.png", 12_200), png_bomb(tmp_path / "over.png", 12_300)
+    assert probe_image(fits).width == probe_image(fits.read_bytes()).width == 12_200
+    for source in (over, over.read_bytes()):
+        with pytest.raises(ImageError, match=r"12300 x 12300 pixels is over the limit of 150,000,000"):
+            probe_image(source)
+
+
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_a_phones_photo_with_a_second_picture_behind_it_is_its_first(tmp_path: Path, orientation: int) -> None:
     """Phones put a preview, a depth or a brightness map behind the photo (CIPA DC-007); it is no animation."""
@@ -143,3 +153,27 @@ def test_a_phones_photo_with_a_second_picture_behind_it_is_its_first(tmp_path: P
     np.testing.assert_array_equal(found.pixels, expected.pixels)
     info = probe_image(tmp_path / "phone.jpg")
     assert (info.height, info.width) == found.size == ((24, 32) if orientation == 1 else (32, 24))
+
+
+def test_eight_pixels_a_side_are_the_least(tmp_path: Path) -> None:
+    for name, size in (("fits", (8, 9)), ("thin", (9, 7)), ("flat", (7, 9))):
+        pair = Pair(
+            key=name,
+            stem=name,
+            split="train",
+            first=save_colour(tmp_path / f"vi/{name}.png", *size),
+            second=save_grey(tmp_path / f"ir/{name}.png", *size),
+        )
+        if name == "fits":
+            assert pair_size(pair) == read_pair(pair)[0].size == size
+            continue
+        for look in (pair_size, read_pair):
+            with pytest.raises(ImageError, match=f"{size[1]} x {size[0]} pixels is too small; 8 x 8 is the least"):
+                look(pair)
+
+
+def test_a_key_has_at_most_seventy_two_letters() -> None:
+    assert safe_key("b" * 72) == "b" * 72
+    for stem in ("b" * 73, "b" * 240, "ä" * 240, "a b" * 50):
+        assert len(safe_key(stem)) <= 72
+    assert len(safe_key("b" * 73)) == 72

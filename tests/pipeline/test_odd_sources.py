@@ -37,6 +37,18 @@ def test_all_may_fail_where_that_is_said(tmp_path: Path, draw_pairs: Any) -> Non
     assert caption(tmp_path / "s", draw_pairs(3), max_failed="100%", do_fail=1.0).failed == 3
 
 
+def test_as_many_failures_as_are_allowed_are_allowed(tmp_path: Path, draw_pairs: Any) -> None:
+    """As a number and as a share; eighths are exact in binary. One less is too few."""
+    folders = draw_pairs(8)
+    failed = caption(tmp_path / "s", folders, do_fail=0.5).failed
+    assert 1 <= failed <= 7
+    for allowed in (str(failed), f"{12.5 * failed}%"):
+        assert caption(tmp_path / "s", folders, max_failed=allowed).failed == failed
+    for allowed in (str(failed - 1), f"{12.5 * failed - 0.1}%"):
+        with pytest.raises(TooManyFailures, match=f"{failed} of 8 pairs failed"):
+            caption(tmp_path / "s", folders, max_failed=allowed)
+
+
 def test_an_allowance_is_a_share_or_a_number() -> None:
     assert (parse_allowance("1%"), parse_allowance("20"), parse_allowance("0%")) == (0.01, 20, 0)
     for wrong in ("abc", "-1", "101%", "0.5", "nan", "inf", "nan%"):
