@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.captioners.base import CaptionRequest
+from pipeline.captioners.imported import ImportedCaptioner, ImportSettings
 from pipeline.captioning import parse_allowance
 from pipeline.errors import FingerprintMismatch, InputError, TooManyFailures
+from pipeline.images import Picture
 from pipeline.job import Job, JobSpec
 from pipeline.store import Store
+from pipeline.tasks import load_task
 from pipeline.verify import verify
 from stores import caption
 
@@ -85,6 +89,28 @@ def test_captions_made_elsewhere_are_found_by_the_stems_of_odd_names(tmp_path: P
     store = Store.open(tmp_path / "s")
     for row, said in zip(store.plan(), store.rows().to_pylist(), strict=True):
         assert said["events"][0]["description"] == f"said of {Path(row.first).stem}"
+
+
+def test_a_caption_for_a_stem_that_two_pairs_share_is_given_to_neither(tmp_path: Path) -> None:
+    """One stem in two splits: their keys tell them apart, a file named by the stem does not."""
+    task, picture = load_task("ivf"), Picture(pixels=np.zeros((8, 8), dtype=np.uint8))
+    (tmp_path / "a.txt").write_text("Event Type: Low Light")
+    (tmp_path / "test_a-0badf00d.txt").write_text("Event Type: Motion Blur")
+    captioner = ImportedCaptioner(task, task.modalities, ImportSettings(folder=tmp_path))
+    keys = ("train_a-deadbeef", "test_a-0badf00d", "a")
+    requests = [CaptionRequest(key=key, pair_id=key, first=picture, second=picture, stem="a") for key in keys]
+    train, test, alone = captioner.caption(requests)
+    assert train.error_kind == "missing"
+    assert [caption.events[0].type for caption in (test, alone)] == ["motion_blur", "low_light"]
+
+
+def test_a_caption_saved_by_a_windows_editor_is_read(tmp_path: Path) -> None:
+    """Such a file begins with a byte order mark."""
+    task, picture = load_task("ivf"), Picture(pixels=np.zeros((8, 8), dtype=np.uint8))
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfEvent Type: Low Light\r\nDescription: dark\r\n")
+    captioner = ImportedCaptioner(task, task.modalities, ImportSettings(folder=tmp_path))
+    (found,) = captioner.caption([CaptionRequest(key="a", pair_id="a", first=picture, second=picture, stem="a")])
+    assert [(event.type, event.description) for event in found.events] == [("low_light", "dark")]
 
 
 def test_a_pair_with_a_damaged_image_is_a_failed_row(tmp_path: Path, draw_pairs: Any) -> None:
