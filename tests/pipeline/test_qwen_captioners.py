@@ -75,3 +75,14 @@ def test_a_folder_that_holds_no_such_model_is_one_sentence(qwen_model: Path, tmp
     settings = TransformersSettings(model=str(qwen_model), dtype="flaot32")
     with pytest.raises(WeightsError, match="flaot32"):
         TransformersCaptioner(TASK, TASK.modalities, settings)
+
+
+@pytest.mark.parametrize("place", [0, 2**20 - 1, -(2**20), -1])
+def test_a_changed_byte_at_either_end_of_large_weights_is_another_revision(tmp_path: Path, place: int) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    content = bytearray(3 * 2**20)
+    (tmp_path / "model.safetensors").write_bytes(content)
+    before = find_checkpoint(str(tmp_path)).revision
+    content[place] = 1
+    (tmp_path / "model.safetensors").write_bytes(content)
+    assert find_checkpoint(str(tmp_path)).revision != before
