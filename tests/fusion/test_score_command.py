@@ -141,6 +141,18 @@ def test_scores_are_remembered_by_content(
     assert score_files(*folders, names=["EN"]).images["000"] != first.images["000"]
 
 
+def test_scores_are_remembered_under_all_that_decides_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = ScoreCache(tmp_path)
+    keys = {
+        cache.key(files, convention)
+        for files in ([b"a", b"b", b"c"], [b"b", b"a", b"c"], [b"a", b"b", b"d"], [b"ab", b"", b"c"])
+        for convention in ("standard", "zoo")
+    }
+    assert len(keys) == 8 and cache.key([b"a", b"b", b"c"], "zoo") in keys
+    monkeypatch.setattr("fusion.score_cache.code_digest", lambda: "another version of the metrics")
+    assert cache.key([b"a", b"b", b"c"], "zoo") not in keys
+
+
 def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     cache = ScoreCache(tmp_path / "file")
