@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,10 @@ def test_missing_images_are_an_error_or_counted(root: Path, tmp_path: Path) -> N
     assert dataset.missing == {"rival": 1}
     assert dataset.summaries["rival"]["VIF"].count == 3
     assert "rival" not in dataset.ranks["VIF"]
+    for metric in METRICS:  # the best of all is not ranked either where one of its images is missing
+        (best, *_) = [name for name, rank in dataset.ranks[metric].items() if rank == 1]
+        ranks = replace(dataset, missing={best: 1}).ranks[metric]
+        assert best not in ranks and 1 in ranks.values()
     table = (root.parent / "bench" / "table.md").read_text()
     assert "1 of 4 fused images are missing" in table
 

@@ -15,7 +15,7 @@ from fusion import bands, window_attention
 from fusion.attention import SpatialAttention
 from fusion.cost import measure_peak_memory
 from fusion.network import FusionNetwork, NetworkConfig
-from fusion.tiling import SAMPLE_PIXELS, run, sample_crops
+from fusion.tiling import GRID, SAMPLE_PIXELS, run, sample_crops
 from fusion.window_attention import attend_windows
 from fusion.windows import REACH, WINDOW, attend_at_once, overlapping
 
@@ -141,6 +141,7 @@ def test_crops_for_statistics_are_bounded_and_inside(size: tuple[int, int]) -> N
     assert len(shapes) == 1
     assert sum(height * width for height, width in shapes) * len(crops) <= SAMPLE_PIXELS
     assert all(part.start >= 0 and part.stop <= side for crop in crops for part, side in zip(crop, size, strict=True))
+    assert all(part.start % GRID == 0 for crop in crops for part in crop), "windows lie as in the whole image"
 
 
 PEAK = """
