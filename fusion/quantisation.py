@@ -64,7 +64,7 @@ def export_int8(
 
     ``calibration``: folders of visible and infrared images; every second pair calibrates, the others measure the cost,
     at most ``count`` each. Without it pairs are drawn. Raises FusionError when VIF or Qabf falls by more than ALLOWED_LOSS (nothing is kept),
-    InputError for another engine, WeightsError for a network that is none of the edge family, MissingPackage.
+    InputError for another engine or pairs that show nothing, WeightsError for a network that is none of the edge family, MissingPackage.
     """
     engines = [name for name in FILES if name != "torchscript"]
     if to not in engines:
@@ -89,6 +89,11 @@ def export_int8(
                 shutil.copyfile(eight, path)
         costs = _costs(graph, open_engine(to, path), pairs[1::2])
         for one in costs:
+            if not one.fp32 > 0:
+                raise InputError(
+                    f"{source}: on the pairs given to measure by, {one.name} is 0 before anything is quantised: they show nothing. "
+                    "Calibrate with pairs like those to be fused: --calibrate VISIBLE INFRARED"
+                )
             if not one.int8 >= (1 - ALLOWED_LOSS) * one.fp32:
                 raise FusionError(
                     f"{source}: in 8 bits {one.name} falls from {one.fp32:.4f} to {one.int8:.4f}, more than {ALLOWED_LOSS:.0%}; "
