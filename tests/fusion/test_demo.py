@@ -176,7 +176,8 @@ def test_an_upload_cannot_choose_where_it_lies(client: TestClient, tmp_path: Pat
 
 def test_other_sites_and_other_names_are_refused(client: TestClient) -> None:
     assert client.get("/", headers={"host": "rebound.example"}).status_code == 400
-    assert client.post("/api/upload", content=b"x", headers={"origin": "https://other.example"}).status_code == 403
+    for origin in ("https://other.example", "null", "http://[no", "http://localhost:7860.example"):
+        assert client.post("/api/upload", content=b"x", headers={"origin": origin}).status_code == 403
     assert client.get("/", headers={"origin": "http://localhost:7860"}).status_code == 200
 
 
