@@ -83,7 +83,7 @@ class Workbench:
         """The image as an 8-bit PNG that every browser shows."""
         shown = item.path.with_name(f"{item.token}.shown.png")
         if not shown.is_file():
-            picture = read_image(item.path)
+            picture = read_image(item.path, name=item.name)
             save_fused(shown, picture.as_rgb(), picture)
         return Item(token=item.token, name=f"{Path(item.name).stem}.png", path=shown)
 

@@ -96,12 +96,15 @@ def test_misaligned_videos_are_refused_in_the_pages_words_and_brought_together(
 
 def test_no_message_names_an_option_or_a_path_that_the_page_lacks(client: TestClient) -> None:  # noqa: F811
     assert "--" not in str(fuse(client, png(VISIBLE), png(INFRARED), align="x")["problem"])
+    film = give(client, b"\0\0\0\x20ftypisom" + bytes(64), "day.mp4")
+    assert client.get(f"/picture/{film}").json()["problem"].startswith("day.mp4: not an image")
     shelf = Shelf()
     bench = Workbench(shelf, {"mine": "nano"})
     exported = shelf.folder / "exported" / "0-onnx"
     exported.mkdir(parents=True)
     for family, file in (("dense", "model.onnx"), ("edge", "gone.onnx")):
         described = {"format": FORMAT, "engine": "onnx", "file": file, "family": family}
+        described |= {"precision": "fp32", "weights_sha256": "0"}
         (exported / "export.json").write_text(json.dumps(described))
         (exported / "model.onnx").write_bytes(b"")
         with pytest.raises(InputError) as refused:
