@@ -207,6 +207,8 @@ def check_output(out: Path, output: Output, sources: Sequence[Path] = ()) -> Non
     if out.is_dir():
         raise InputError(f"{out}: a folder; give a file name such as {out / 'fused.png'}")
     kind = SUFFIXES.get(out.suffix.lower())
+    if not out.suffix:
+        raise InputError(f"{out}: its format is not known; name a file such as {out}.png")
     if kind is None:
         raise InputError(f"{out}: unknown format {out.suffix!r}; use one of {', '.join(SUFFIXES)}")
     if output.sixteen_bit and kind not in DEEP_WRITERS:

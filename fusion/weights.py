@@ -110,6 +110,10 @@ def shipped_names() -> list[str]:
 def read_config(folder: Path) -> dict[str, Any]:
     """config.json of a weights folder. Raises WeightsError when there is none or it is not ours."""
     path = folder / CONFIG
+    if not path.is_file() and (folder / "export.json").is_file():
+        raise WeightsError(
+            f"{folder}: a network exported for another engine; give --engine onnx, openvino or torchscript"
+        )
     if not path.is_file():
         raise WeightsError(f"{folder}: no {CONFIG}; not a folder of weights made by this program")
     try:

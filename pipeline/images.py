@@ -228,7 +228,9 @@ def _opened(source: Path | bytes, name: str | None) -> Iterator[Image.Image]:
             try:
                 image = Image.open(file, formats=FORMATS)
             except UnidentifiedImageError as error:
-                raise ImageError(f"{label}: not an image this program can read") from error
+                raise ImageError(
+                    f"{label}: not an image this program can read; convert it to PNG, JPEG, WebP, TIFF or BMP"
+                ) from error
             except Image.DecompressionBombError as error:
                 raise ImageError(f"{label}: {error}") from error
         with closing(image):

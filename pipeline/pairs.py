@@ -228,7 +228,10 @@ def _match(first: Path, second: Path) -> list[tuple[str, str]]:
         stems, partners = set(map(file_stem, names)), set(map(file_stem, others))
         orphans = [first / name for name in names if file_stem(name) not in partners]
         orphans += [second / name for name in others if file_stem(name) not in stems]
-        raise PairingError(f"without a partner of the same stem in {first} and {second}: {shown(orphans)}")
+        raise PairingError(
+            f"without a partner of the same stem in {first} and {second}: {shown(orphans)}; give the two files of a pair "
+            "one name before the ending, and move away what has no partner"
+        )
     return [(name, name if name == other else other) for name, other in zip(names, others, strict=True)]
 
 

@@ -111,6 +111,21 @@ def test_different_sizes(attempt: Attempt, pair: tuple[Path, Path], tmp_path: Pa
     assert code == 2 and "32 x 24" in said and "33 x 24" in said
 
 
+def test_what_cannot_be_used_comes_with_what_to_do(attempt: Attempt, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "scan.pdf").write_bytes(b"%PDF-1.4")
+    code, said = attempt(tmp_path / "scan.pdf", pair[1], "--out", tmp_path / "out.png")
+    assert code == 2 and "convert it to PNG, JPEG" in said
+    code, said = attempt(*pair, "--out", tmp_path / "out")
+    assert code == 2 and f"name a file such as {tmp_path / 'out.png'}" in said
+    pair[1].rename(pair[1].with_name("b.png"))
+    code, said = attempt(pair[0].parent, pair[1].parent, "--out", tmp_path / "out")
+    assert code == 2 and "give the two files of a pair one name" in said
+    (tmp_path / "exported").mkdir()
+    (tmp_path / "exported" / "export.json").write_text("{}")
+    code, said = attempt(*pair, "--out", tmp_path / "out.png", "--weights", tmp_path / "exported")
+    assert code == 2 and "give --engine" in said
+
+
 def test_one_thing_given_twice(attempt: Attempt, pair: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(pair[1].parent)
     for twice in (pair[1], pair[1].parent):
