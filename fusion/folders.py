@@ -31,6 +31,7 @@ from fusion.inference import (
 from fusion.thread_share import fusing_threads
 from pipeline.atomic import write_bytes
 from pipeline.errors import FusionError, InputError, TooManyFailures
+from pipeline.images import file_content
 from pipeline.pairs import Pair, pair_folders
 
 LOG = "fused.csv"
@@ -196,7 +197,7 @@ def _ahead(
 def _read(pair: Pair, target: Path, settings: str, asked: Fit, known: Entry | None) -> Read:
     entry = Entry(stem=pair.stem, status="failed", output="", inputs_sha256="", output_sha256="", error="")
     try:
-        content = pair.first.read_bytes() + b"\0" + pair.second.read_bytes()
+        content = file_content(pair.first) + b"\0" + file_content(pair.second)
         digest = hashlib.sha256(settings.encode() + b"\0" + content).hexdigest()
         entry = replace(entry, inputs_sha256=digest)
         if known and known.status == "ok" and known.inputs_sha256 == digest and _unchanged(target, known, asked):

@@ -291,3 +291,15 @@ def test_a_name_that_is_not_utf8_is_fused_and_logged(fuser: Fuser, home: Path) -
     made = os.fsdecode(os.fsencode(home / "out") + b"/" + name)
     before = Path(made).stat().st_mtime_ns
     assert len(run(fuser, home)) == 6 and Path(made).stat().st_mtime_ns == before
+
+
+def test_a_file_that_goes_while_its_folder_is_fused_is_named_in_words(fuser: Fuser, home: Path) -> None:
+    for kind in ("vi", "ir"):
+        for index in range(10, 50):
+            (home / kind / f"n{index}.png").symlink_to(home / kind / "a.png")
+    last = home / "ir" / "n49.png"
+    entries = fuse_folders(
+        fuser, home / "vi", home / "ir", home / "out", on_pair=lambda entry: last.unlink(missing_ok=True)
+    )
+    (failed,) = (entry for entry in entries if entry.status == "failed")
+    assert failed.error == f"{last}: no such file"
