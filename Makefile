@@ -39,6 +39,7 @@ install: $(VENV)/dev.stamp ## make .venv with everything the tests need
 
 quickstart: $(VENV)/core.stamp ## the whole line on drawn pairs: captions to a trained student, pictures and a table
 	$(BIN)/fusioncli quickstart
+	@echo "source $(BIN)/activate lets you call $(BIN)/fusioncli as fusioncli"
 
 test: $(VENV)/dev.stamp ## the test suite (under 8 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not slow and not vllm and not browser and not reproduce"
