@@ -25,7 +25,7 @@ class Live:
         self._waited = 0.0
         self._since = time.monotonic()
         if enabled:
-            self._bar = progress("loss", "rate", "terms")
+            self._bar = progress("loss", below=("rate", "terms"))
             self._task = self._bar.add_task(
                 f"{recipe.stage} {recipe.network}", total=recipe.steps, completed=first, loss="", rate="", terms=""
             )

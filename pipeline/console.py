@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from pipeline.atomic import write_text
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
-    from rich.console import Console, JustifyMethod
+    from rich.console import Console, JustifyMethod, RenderableType
     from rich.progress import Progress
 
 UNBROKEN = 12  # letters of a word that a table never breaks
@@ -54,8 +54,11 @@ def note(message: str) -> None:
         console().print(message, markup=False, soft_wrap=True)
 
 
-def progress(*columns: str) -> Progress:
-    """A progress bar: description, bar, count, the given extra task fields, elapsed and remaining time."""
+def progress(*columns: str, below: Sequence[str] = ()) -> Progress:
+    """A progress bar: description, bar, count, the given extra task fields, elapsed and remaining time.
+
+    The task fields named by ``below`` stand on lines of their own under it, wrapped to the terminal's width.
+    """
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -64,9 +67,16 @@ def progress(*columns: str) -> Progress:
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
+    from rich.text import Text
+
+    class Lines(Progress):
+        def get_renderables(self) -> Iterable[RenderableType]:
+            yield from super().get_renderables()
+            texts = (str(task.fields[name]) for task in self.tasks for name in below)
+            yield from (Text(text) for text in texts if text)
 
     extra = [TextColumn("{task.fields[" + name + "]}") for name in columns]
-    return Progress(
+    return Lines(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
