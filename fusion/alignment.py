@@ -77,7 +77,7 @@ def fit(visible: Picture, infrared: Picture, names: tuple[str, str], asked: Fit 
         if not asked.resize:
             raise PairingError(
                 f"{names[0]} is {_size(visible)} pixels, {names[1]} is {_size(infrared)}: fusion needs aligned images of one "
-                f"size. {_measured(measure(visible, infrared), visible)}. `--resize` scales the infrared image; {HINT}"
+                f"size. Scaled to it, {_measured(measure(visible, infrared), visible)}. `--resize` scales the infrared image; {HINT}"
             )
         infrared = resized(infrared, visible.size)
     if asked.align is None:
@@ -200,7 +200,9 @@ def _small(picture: Picture, size: tuple[int, int]) -> NDArray[np.float32]:
 
 def _measured(shift: Shift, visible: Picture) -> str:
     if not shift.clear:
-        return "They share too few edges to say how they lie"
+        return "they share too few edges to say how they lie"
+    if shift.distance <= TOO_FAR * max(visible.size):
+        return "the infrared image lies on the visible one"
     across = f"{abs(shift.right):.0f} pixels {'right' if shift.right > 0 else 'left'}"
     along = f"{abs(shift.down):.0f} {'down' if shift.down > 0 else 'up'}"
     share = shift.distance / max(visible.size)

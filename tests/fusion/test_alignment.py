@@ -266,3 +266,13 @@ def test_the_command_writes_the_transform_beside_the_image(fusioncli: Run, tmp_p
     described = json.loads((tmp_path / "f.transform.json").read_text())
     assert Image.open(tmp_path / "f.png").size == (described["crop"]["width"], described["crop"]["height"])
     assert abs(described["infrared_to_visible"][0][2] + 27) < 0.5
+
+
+def test_a_pair_of_two_sizes_is_told_in_whole_sentences() -> None:
+    visible = scene()
+    with pytest.raises(
+        PairingError, match=r"of one size\. Scaled to it, the infrared image lies on the visible one\. "
+    ):
+        fit(picture(visible), picture(as_infrared(visible)[::2, ::2]), NAMES)
+    with pytest.raises(PairingError, match=r"of one size\. Scaled to it, they share too few edges "):
+        fit(picture(visible), picture(np.full((130, 170), 0.5, np.float32)), NAMES)
