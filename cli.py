@@ -64,21 +64,22 @@ def options(
         set_quiet(True)
 
 
-app.command()(quickstart)
-app.command()(doctor)
-app.command()(caption)
+# What most people use comes first; the summaries fit on a line of 80 columns.
+app.command(short_help="Fuse two images, two folders of them, or two videos.")(fuse)
+app.command(short_help="Serve a page on this machine for fusing and looking.")(demo)
+app.command(short_help="Run the whole line on drawn pairs, in minutes.")(quickstart)
+app.command(short_help="Say what this machine can run and what is missing.")(doctor)
 app.add_typer(data)
+app.command(short_help="Caption, embed, weigh and pack pairs into a store.")(caption)
 app.add_typer(store_app, name="store")
-app.command()(bench)
-app.command()(text_study)
-app.command()(nets)
-app.command()(fuse)
-app.command()(export)
-app.command()(demo)
-app.command()(train_teacher)
-app.command()(distill)
-app.command()(score)
-app.command("help")(show_help)
+app.command(short_help="Train a text-guided teacher from a store.")(train_teacher)
+app.command(short_help="Distil a student, which needs no text.")(distill)
+app.command(short_help="Write a network for another engine.")(export)
+app.command(short_help="Score fused images under a named convention.")(score)
+app.command(short_help="Score methods on data sets: tables and a page.")(bench)
+app.command(short_help="Measure what the text is worth.")(text_study)
+app.command(short_help="List the networks and their cost.")(nets)
+app.command("help", short_help="Explain a topic or a command.")(show_help)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from fusion.devices import device_named
 from fusion.engines import open_export
 from fusion.hub import HubWeights, Revision
 from fusion.lossless import write_png, write_tiff
-from fusion.thread_share import usual
+from fusion.thread_share import check_at_once, usual
 from fusion.tiling import check_tile, run
 from fusion.weights import Weights, load_weights
 from pipeline.atomic import atomic_path, write_text
@@ -71,6 +71,7 @@ class Fuser(HubWeights):
         self.weights: Weights | None = weights
         self.identity = weights.sha256
         check_tile(tile)
+        check_at_once(at_once)
         self.device = device_named(device)
         self.network: Callable[[Tensor, Tensor, Tensor | None], Tensor] = weights.network.to(self.device).eval()
         self.tile = tile
@@ -92,11 +93,12 @@ class Fuser(HubWeights):
         ``engine``: torch, onnx, openvino or torchscript; all but torch run on the CPU. ``at_once``: how many
         pictures or frames folders and videos fuse at the same time, each with a share of the threads; another engine than torch then
         has no more than that share for one. ``hub`` takes what ``huggingface_hub`` does: revision, token, cache_dir,
-        local_files_only, force_download. Raises WeightsError.
+        local_files_only, force_download. Raises WeightsError; InputError for a device, tile or number at once that cannot be.
         """
         if engine == "torch":
             return cls(load_weights(name, Revision(**hub)), device=device, tile=tile, at_once=at_once)
         check_tile(tile)
+        check_at_once(at_once)
         if device not in (None, "cpu"):
             raise InputError(f"the engine {engine} runs on the CPU, not on {device}")
         fuser = cls.__new__(cls)

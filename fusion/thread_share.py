@@ -12,12 +12,20 @@ from contextlib import contextmanager
 
 import torch
 
+from pipeline.errors import InputError
+
 AT_ONCE = 2  # pictures, and as many times the memory of one
 
 
 def usual() -> int:
     """How many pictures a CPU fuses at once unless it is told otherwise."""
     return min(AT_ONCE, torch.get_num_threads())
+
+
+def check_at_once(at_once: int | None) -> None:
+    """Raises InputError for a number of pictures below one; None leaves the choice open."""
+    if at_once is not None and at_once < 1:
+        raise InputError(f"at_once is {at_once}, expected a number of pictures from 1 on")
 
 
 def share(at_once: int) -> int:

@@ -17,10 +17,19 @@ from fusion import footage
 from fusion.footage import Footage
 from fusion.inference import Fuser
 from fusion.video import VideoOptions, fuse_videos
+from pipeline.errors import InputError
 
 pytest.importorskip("av", reason="needs the extra video")
 
 DRAWN = "lavfi:testsrc=size=96x64:rate=10"
+
+
+@pytest.mark.parametrize("at_once", [0, -3])
+def test_fewer_than_one_picture_at_once_is_refused(at_once: int) -> None:
+    with pytest.raises(InputError, match=f"at_once is {at_once}, expected"):
+        Fuser.from_pretrained("nano", at_once=at_once)
+    with pytest.raises(InputError, match=f"at_once is {at_once}, expected"):
+        Fuser.from_pretrained("nowhere", engine="onnx", at_once=at_once)
 
 
 class Uneven:
