@@ -279,7 +279,7 @@ def test_the_command_line_exports_and_fuses(fusioncli: Run, weights: Path, tmp_p
 
 @pytest.mark.parametrize(
     ("engine", "expected"),
-    [("openvino", "exported for onnx"), ("onx", "did you mean 'onnx'"), ("torch", "no config.json")],
+    [("openvino", "exported for onnx"), ("onx", "did you mean 'onnx'"), ("torch", "exported for another engine")],
 )
 def test_the_wrong_engine_is_named(onnx_export: Path, engine: str, expected: str) -> None:
     with pytest.raises((InputError, WeightsError), match=expected):

@@ -96,7 +96,7 @@ def test_a_caption_for_a_stem_that_two_pairs_share_is_given_to_neither(tmp_path:
     task, picture = load_task("ivf"), Picture(pixels=np.zeros((8, 8), dtype=np.uint8))
     (tmp_path / "a.txt").write_text("Event Type: Low Light")
     (tmp_path / "test_a-0badf00d.txt").write_text("Event Type: Motion Blur")
-    captioner = ImportedCaptioner(task, task.modalities, ImportSettings(folder=tmp_path))
+    captioner = ImportedCaptioner(task, ImportSettings(folder=tmp_path))
     keys = ("train_a-deadbeef", "test_a-0badf00d", "a")
     requests = [CaptionRequest(key=key, pair_id=key, first=picture, second=picture, stem="a") for key in keys]
     train, test, alone = captioner.caption(requests)
@@ -108,7 +108,7 @@ def test_a_caption_saved_by_a_windows_editor_is_read(tmp_path: Path) -> None:
     """Such a file begins with a byte order mark."""
     task, picture = load_task("ivf"), Picture(pixels=np.zeros((8, 8), dtype=np.uint8))
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfEvent Type: Low Light\r\nDescription: dark\r\n")
-    captioner = ImportedCaptioner(task, task.modalities, ImportSettings(folder=tmp_path))
+    captioner = ImportedCaptioner(task, ImportSettings(folder=tmp_path))
     (found,) = captioner.caption([CaptionRequest(key="a", pair_id="a", first=picture, second=picture, stem="a")])
     assert [(event.type, event.description) for event in found.events] == [("low_light", "dark")]
 

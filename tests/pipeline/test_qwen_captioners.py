@@ -71,10 +71,10 @@ def test_a_folder_that_holds_no_such_model_is_one_sentence(qwen_model: Path, tmp
     for name in (*configs, "missing", "cut"):
         settings = TransformersSettings(model=str(tmp_path / name), **BUDGET)
         with pytest.raises(WeightsError, match=f"{tmp_path / name}: transformers cannot load it"):
-            TransformersCaptioner(TASK, TASK.modalities, settings)
+            TransformersCaptioner(TASK, settings)
     settings = TransformersSettings(model=str(qwen_model), dtype="flaot32")
     with pytest.raises(WeightsError, match="flaot32"):
-        TransformersCaptioner(TASK, TASK.modalities, settings)
+        TransformersCaptioner(TASK, settings)
 
 
 @pytest.mark.parametrize("place", [0, 2**20 - 1, -(2**20), -1])
