@@ -1,13 +1,15 @@
-"""A network whose answer is known, and pictures to give it."""
+"""A network whose answer is known, pictures to give it, and what every Fuser must stand."""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+from fusion import Fuser
 from fusion.catalog import NETWORKS
 from fusion.weights import save_weights
 
@@ -32,3 +34,17 @@ def picture(path: Path, size: tuple[int, int], mode: str, seed: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(seed).integers(0, top + 1, shape).astype(kind)).save(path)
     return path
+
+
+def assert_safe_in_threads(fuser: Fuser) -> None:
+    """Pairs that four threads fuse at the same time come out as they do one after the other."""
+    generator = np.random.default_rng(0)
+    pairs = [
+        (generator.random((40, 48, 3), dtype=np.float32), generator.random((40, 48), dtype=np.float32))
+        for _ in range(12)
+    ]
+    alone = [fuser(*pair) for pair in pairs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda pair: fuser(*pair), pairs))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fresh_network import fresh_weights, picture, soft_maximum
+from fresh_network import assert_safe_in_threads, fresh_weights, picture, soft_maximum
 from fusion import Fuser
 from pipeline.errors import ImageError, InputError
 
@@ -47,17 +46,7 @@ def test_what_goes_into_a_fuser_comes_out(weights: Path, kind: str) -> None:
 
 
 def test_a_fuser_is_safe_in_several_threads(weights: Path) -> None:
-    fuser = Fuser.from_pretrained(weights)
-    generator = np.random.default_rng(0)
-    pairs = [
-        (generator.random((40, 48, 3), dtype=np.float32), generator.random((40, 48), dtype=np.float32))
-        for _ in range(12)
-    ]
-    alone = [fuser(*pair) for pair in pairs]
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda pair: fuser(*pair), pairs))
-    for one, other in zip(alone, together, strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert_safe_in_threads(Fuser.from_pretrained(weights))
 
 
 def test_a_fuser_refuses_what_it_cannot_fuse(weights: Path) -> None:

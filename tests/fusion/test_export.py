@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -16,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fresh_network import assert_safe_in_threads
 from fusion.blocks import Block
 from fusion.catalog import NETWORKS
 from fusion.export import TOLERANCE, WRITERS, export_network
@@ -237,16 +237,7 @@ def test_an_engine_is_safe_in_several_threads(weights: Path, tmp_path: Path, to:
     export_network(weights, to, tmp_path / "out")
     fuser = Fuser.from_pretrained(tmp_path / "out", engine=to, at_once=at_once)
     assert fuser.at_once == (at_once or 1)
-    generator = np.random.default_rng(0)
-    pairs = [
-        (generator.random((40, 48, 3), dtype=np.float32), generator.random((40, 48), dtype=np.float32))
-        for _ in range(12)
-    ]
-    alone = [fuser(*pair) for pair in pairs]
-    with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda pair: fuser(*pair), pairs))
-    for one, other in zip(alone, together, strict=True):
-        np.testing.assert_array_equal(one, other)
+    assert_safe_in_threads(fuser)
 
 
 @pytest.mark.parametrize("to", list(WRITERS))
