@@ -157,7 +157,7 @@ def cropped(picture: Picture, box: tuple[int, int, int, int]) -> Picture:
     """The part of an image inside left, top, right, bottom."""
     left, top, right, bottom = box
     alpha = None if picture.alpha is None else np.ascontiguousarray(picture.alpha[top:bottom, left:right])
-    return Picture(pixels=picture.pixels[top:bottom, left:right].copy(), alpha=alpha)
+    return replace(picture, pixels=picture.pixels[top:bottom, left:right].copy(), alpha=alpha)
 
 
 def overlap(inside: NDArray[np.bool_]) -> tuple[int, int, int, int]:

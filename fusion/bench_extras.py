@@ -10,7 +10,6 @@ import numpy as np
 
 from fusion.benchmark import BenchSet
 from fusion.ceiling import covered, push
-from fusion.methods import eight_bit, grey_bytes
 from fusion.published import TABLES, load_paper, published_table
 from fusion.report.section import Section
 from fusion.results import DatasetResult, ExtraTable
@@ -60,7 +59,7 @@ def ceilings(bench: BenchSet, result: DatasetResult, count: int) -> ExtraTable:
     with progress() as bar:
         for index in bar.track(chosen, description="ceiling"):
             visible, infrared = read_pair(bench.pairs[index], bench.manifest.channels)
-            found = push(eight_bit(visible), grey_bytes(infrared))
+            found = push(visible.eight_bit(), infrared.eight_bit(grey=True))
             reached.append(found.reached)
             start.append(found.start)
     top, floor = float(np.mean(reached)), float(np.mean(start))

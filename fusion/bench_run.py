@@ -12,7 +12,7 @@ from fusion.benchmark import BenchSet, machine, methods_for, pairs_to_score, run
 from fusion.devices import device_named
 from fusion.downstream import detection_task, detections, segmentation_task, segmentations
 from fusion.image_memory import fuse_once
-from fusion.methods import Pixels, eight_bit, grey_bytes
+from fusion.methods import Pixels
 from fusion.metrics import COLOUR_NAMES
 from fusion.report.gallery import Shot, choose
 from fusion.report.page import write_page
@@ -237,7 +237,7 @@ def take_shots(
 def pictures_of(bench: BenchSet, pair: Pair, out: Path, names: Sequence[str] | None = None) -> dict[str, Pixels]:
     """Both sources and the pictures of methods, all of them or ``names``, as far as they are there."""
     visible, infrared = read_pair(pair, bench.manifest.channels)
-    pictures = {"visible": eight_bit(visible), "infrared": grey_bytes(infrared)}
+    pictures = {"visible": visible.eight_bit(), "infrared": infrared.eight_bit(grey=True)}
     for method in bench.methods:
         name = method.card.name
         if name not in pictures and (names is None or name in names):

@@ -21,8 +21,6 @@ from fusion.methods import (
     NetworkMethod,
     Pixels,
     baseline_methods,
-    eight_bit,
-    grey_bytes,
     stored_texts,
 )
 from fusion.metrics import METRICS
@@ -180,7 +178,7 @@ def _score_pairs(bench: BenchSet, scores: ScoreMemory, folder: Path, device: str
         for pair in bench.pairs:
             visible, infrared = read_pair(pair, bench.manifest.channels)
             boxes = boxes_of(bench.boxes, pair.stem, visible.size) if bench.boxes else None
-            scores.sources(eight_bit(visible), grey_bytes(infrared), device, boxes)
+            scores.sources(visible.eight_bit(), infrared.eight_bit(grey=True), device, boxes)
             found: dict[str, Scores] = {}
             fused: dict[str, Pixels] = {}
             for name, identity in identities.items():

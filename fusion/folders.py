@@ -20,13 +20,13 @@ from fusion.inference import (
     DEEP_WRITERS,
     EIGHT_BIT_COLOUR,
     SUFFIXES,
-    TRANSFORM,
     Fuser,
     Output,
     fuse_for,
     read_checked,
     save_fused,
     save_transform,
+    transform_of,
 )
 from fusion.thread_share import fusing_threads
 from pipeline.atomic import write_bytes
@@ -208,7 +208,7 @@ def _read(pair: Pair, target: Path, settings: str, asked: Fit, known: Entry | No
 
 
 def _unchanged(target: Path, known: Entry, asked: Fit) -> bool:
-    described = asked.align not in KINDS or target.with_name(f"{target.stem}{TRANSFORM}").is_file()
+    described = asked.align not in KINDS or transform_of(target).is_file()
     return described and _sha256(target) == known.output_sha256
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fusion.methods import Pixels, eight_bit
+from fusion.methods import Pixels
 from fusion.results import MethodCard
 from fusion.scorecard import COLOURED, KIND, grey_for_colour, header, images_by_stem, listed, plural
 from pipeline.errors import InputError
@@ -79,7 +79,7 @@ class FolderMethod:
         path = self.images.get(pair.stem)
         if path is None:
             return None
-        return eight_bit(read_image(path))
+        return read_image(path).eight_bit()
 
     def cost(self) -> None:
         return None

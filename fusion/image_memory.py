@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from fusion.methods import Method, NetworkMethod, Pixels, eight_bit
+from fusion.methods import Method, NetworkMethod, Pixels
 from pipeline.atomic import atomic_path, write_text
 from pipeline.errors import InputError
 from pipeline.images import Picture, read_image
@@ -35,7 +35,7 @@ def fuse_once(method: Method, pair: Pair, visible: Picture, infrared: Picture, f
     path = place / f"{pair.key}.png"
     made_of = hashlib.sha256(visible.pixels.tobytes() + infrared.pixels.tobytes()).hexdigest()
     if path.is_file() and _made_of(path) == made_of:
-        return eight_bit(read_image(path))
+        return read_image(path).eight_bit()
     fused = method.fuse(pair, visible, infrared)
     if fused is not None:
         told = PngInfo()

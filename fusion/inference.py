@@ -38,9 +38,11 @@ SUFFIXES = {
     ".bmp": "BMP",
 }
 WITH_ALPHA = frozenset({"PNG", "WEBP", "TIFF"})
-TRANSFORM = ".transform.json"
 LONGEST = {"JPEG": 65500, "WEBP": 16383}  # pixels a side that a format holds, where that is few
-DEEP_WRITERS: dict[str, Callable[[Path, NDArray[np.uint16]], None]] = {"PNG": write_png, "TIFF": write_tiff}
+DEEP_WRITERS: dict[str, Callable[[Path, NDArray[np.uint16], bytes | None], None]] = {
+    "PNG": write_png,
+    "TIFF": write_tiff,
+}
 ENCODING: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95},
     "WEBP": {"lossless": True},
@@ -119,7 +121,9 @@ class Fuser(HubWeights):
         if isinstance(visible, Image.Image) and isinstance(infrared, Image.Image):
             first, second = picture_of(visible, "the visible image"), picture_of(infrared, "the infrared image")
             thermal = second.pixels if second.pixels.ndim == 2 else second.as_grey()
-            return Image.fromarray(self._arrays(first.pixels, thermal, text))
+            fused = Image.fromarray(self._arrays(first.pixels, thermal, text))
+            fused.info.update({"icc_profile": first.profile} if first.profile else {})
+            return fused
         if isinstance(visible, np.ndarray) and isinstance(infrared, np.ndarray):
             return self._arrays(visible, infrared, text)
         if isinstance(visible, Tensor) and isinstance(infrared, Tensor):
@@ -195,9 +199,14 @@ def read_checked(first: Path, second: Path, asked: Fit = STRICT) -> Fitted:
     return fit(visible, infrared, (str(first), str(second)), asked)
 
 
+def transform_of(out: Path) -> Path:
+    """Where the transform of a fused image goes: a.png.transform.json, for an a.jpg beside it has its own."""
+    return out.with_name(f"{out.name}.transform.json")
+
+
 def save_transform(out: Path, transform: dict[str, Any] | None) -> None:
     """Write <out>.transform.json beside a fused image; one of an earlier run is taken away where there is none now."""
-    path = out.with_name(f"{out.stem}{TRANSFORM}")
+    path = transform_of(out)
     if transform is None:
         path.unlink(missing_ok=True)
     else:
@@ -240,7 +249,7 @@ def save_fused(
     visible: Picture,
     output: Output = EIGHT_BIT_COLOUR,
 ) -> None:
-    """Write (H, W, 3), floats 0..1 or uint8: coloured as the visible is, its alpha kept where the format can hold it.
+    """Write (H, W, 3), floats 0..1 or uint8: coloured as the visible is, its alpha and ICC profile kept where the format can.
 
     Raises InputError for more pixels a side than the format holds.
     """
@@ -251,21 +260,24 @@ def save_fused(
     grey = output.grey or visible.is_colourless()
     unit = to_unit(fused) if grey or output.sixteen_bit else fused
     values = unit @ np.array(LUMA, dtype=np.float32) if grey else unit
+    profile = visible.profile if values.ndim == visible.pixels.ndim else None
     with atomic_path(out) as temporary:
         if output.sixteen_bit:
-            DEEP_WRITERS[kind](temporary, np.rint(values * 65535).astype(np.uint16))
+            DEEP_WRITERS[kind](temporary, np.rint(values * 65535).astype(np.uint16), profile)
         else:
-            encode(temporary, _levels(values), visible.alpha, kind)
+            encode(temporary, Picture(pixels=_levels(values), alpha=visible.alpha, profile=profile), kind)
 
 
-def encode(path: Path, pixels: NDArray[np.uint8], alpha: NDArray[np.uint8] | None, kind: str) -> None:
-    """Write (H, W) or (H, W, 3) in one of Pillow's formats, with ``alpha`` (H, W) where that can hold it."""
-    if alpha is not None and kind in WITH_ALPHA:
-        pixels = np.dstack([pixels, alpha])
+def encode(path: Path, picture: Picture, kind: str) -> None:
+    """Write 8-bit pixels in one of Pillow's formats, with alpha and ICC profile where that can hold them."""
+    pixels = picture.pixels.astype(np.uint8, copy=False)
+    if picture.alpha is not None and kind in WITH_ALPHA:
+        pixels = np.dstack([pixels, picture.alpha])
     if kind == "PNG":
-        write_png(path, pixels)
+        write_png(path, pixels, picture.profile)
     else:
-        Image.fromarray(pixels).save(path, format=kind, **ENCODING.get(kind, {}))
+        profile = None if kind == "WEBP" and picture.pixels.ndim == 2 else picture.profile  # WebP makes grey RGB
+        Image.fromarray(pixels).save(path, format=kind, icc_profile=profile, **ENCODING.get(kind, {}))
 
 
 def _levels(values: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.uint8]:

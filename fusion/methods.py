@@ -53,13 +53,6 @@ class Method(Protocol):
         ...
 
 
-def eight_bit(picture: Picture) -> Pixels:
-    """(H, W) or (H, W, 3) uint8; 16-bit images are scaled to 0..255 and rounded."""
-    if picture.pixels.dtype == np.uint8:
-        return picture.pixels.astype(np.uint8, copy=False)
-    return (picture.pixels.astype(np.float32) / 257).round().astype(np.uint8)
-
-
 def as_batch(pixels: Pixels) -> Tensor:
     """(1, 1 or 3, H, W) float32 of 0..1."""
     planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
@@ -94,7 +87,7 @@ class BaselineMethod:
     def fuse(self, pair: Pair, visible: Picture, infrared: Picture) -> Pixels | None:
         del pair
         with torch.inference_mode():
-            return as_pixels(self.baseline.fuse(as_batch(eight_bit(visible)), as_batch(grey_bytes(infrared))))
+            return as_pixels(self.baseline.fuse(as_batch(visible.eight_bit()), as_batch(infrared.eight_bit(grey=True))))
 
     def cost(self) -> Cost:
         visible, infrared = torch.rand(1, 3, 480, 640), torch.rand(1, 1, 480, 640)
@@ -154,8 +147,10 @@ class NetworkMethod:
 
     def fuse(self, pair: Pair, visible: Picture, infrared: Picture) -> Pixels | None:
         text = self._text(pair)
-        batch = as_batch(eight_bit(visible)).to(self.device)
-        fused = run(self.network, batch.expand(-1, 3, -1, -1), as_batch(grey_bytes(infrared)).to(self.device), text)
+        batch = as_batch(visible.eight_bit()).to(self.device)
+        fused = run(
+            self.network, batch.expand(-1, 3, -1, -1), as_batch(infrared.eight_bit(grey=True)).to(self.device), text
+        )
         if batch.shape[1] == 1:
             fused = luma(fused)
         return as_pixels(fused)
@@ -207,12 +202,6 @@ class NetworkMethod:
             device=self.device,
             peak_mib=measure_peak_memory(known[0]) if known and not slow and self.device == "cpu" else None,
         )
-
-
-def grey_bytes(picture: Picture) -> Pixels:
-    """(H, W) uint8 of a picture that may be stored in colour."""
-    pixels = eight_bit(picture)
-    return pixels if pixels.ndim == 2 else (picture.as_grey() * 255).round().astype(np.uint8)
 
 
 def file_digest(path: Path) -> str:

@@ -19,7 +19,7 @@ from fusion.recipe import Recipe
 from pipeline.errors import InputError, StoreError
 from pipeline.events import Event
 from pipeline.guard import content_hash, refuse_test_content
-from pipeline.images import Picture, read_image
+from pipeline.images import read_image
 from pipeline.plan import PlanRow
 from pipeline.store import Header
 from pipeline.tasks import load_task
@@ -104,7 +104,7 @@ class Pairs:
         if self.guarded is not None and row.pair_id not in self.guarded:
             refuse_test_content([content_hash(pictures[0], pictures[1])])
             self.guarded.add(row.pair_id)
-        return _bytes(pictures[0], grey=False), _bytes(pictures[1], grey=True)
+        return pictures[0].eight_bit(), pictures[1].eight_bit(grey=True)
 
     def sample(self, index: int, visit: int, recipe: Recipe, pictures: tuple[Bytes, Bytes] | None = None) -> Batch:
         """One pair, cropped, augmented and perhaps degraded, as a batch of one: a function of (seed, visit, pair).
@@ -285,12 +285,3 @@ def _weights(shelf: Shelf, recipe: Recipe, rows: list[dict[str, float]]) -> Floa
     else:
         fixed = recipe.weights
     return np.tile(np.array([fixed.get(name, 0.0) for name in TERMS], dtype=np.float32), (len(rows), 1))
-
-
-def _bytes(picture: Picture, *, grey: bool) -> Bytes:
-    pixels = picture.pixels
-    if pixels.ndim == 3 and grey:
-        return np.asarray(np.rint(picture.as_grey() * 255), dtype=np.uint8)
-    if pixels.dtype == np.uint16:
-        return np.asarray(pixels // 257, dtype=np.uint8)
-    return np.asarray(pixels, dtype=np.uint8)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fusion.augment import Bytes, as_planes, generator
-from fusion.methods import NetworkMethod, as_pixels, eight_bit, grey_bytes
+from fusion.methods import NetworkMethod, as_pixels
 from fusion.score import score
 from fusion.text_findings import CLEAN, Condition, Finding
 from fusion.tiling import run
@@ -137,7 +137,7 @@ def study(
     for number, case in enumerate(every):
         if not case.condition.modality:  # a pair's first case
             first, second = (read_image(content, name=case.row.key) for content in store.image_bytes(case.row))
-            clean = (eight_bit(first), grey_bytes(second))
+            clean = (first.eight_bit(), second.eight_bit(grey=True))
         seen = draw(case, clean, modalities)
         texts = {"true": embed(case.caption), "shuffled": embed(_other(every, number).caption)}
         fused = {arm.name: _fuse(arm, seen, texts) for arm in arms}

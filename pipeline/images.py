@@ -8,7 +8,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # no other parser sees a file,
 PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 PNG_MODES = {(8, 0): "L", (16, 0): "I;16", (8, 2): "RGB", (8, 4): "LA", (8, 6): "RGBA"}  # by depth and kind of colour
 EXIF_CHUNKS = frozenset({b"eXIf", b"iTXt", b"tEXt", b"zTXt"})  # of a PNG: where an orientation may stand
+PROFILED = {2: b"GRAY", 3: b"RGB "}  # what an ICC profile calls the pixels, by their dimensions
 GREY_ROWS = 64  # looked at together
 DAMAGE = (
     OSError,
@@ -66,11 +67,13 @@ class ImageInfo:
 class Picture:
     """A decoded image.
 
-    ``pixels`` is (H, W) or (H, W, 3), uint8 or uint16 (grey only); ``alpha`` is (H, W) uint8 where the file has one.
+    ``pixels`` is (H, W) or (H, W, 3), uint8 or uint16 (grey only); ``alpha`` is (H, W) uint8 where the file has one;
+    ``profile`` is the ICC profile, where the file has one for pixels of this kind.
     """
 
     pixels: NDArray[np.uint8] | NDArray[np.uint16]
     alpha: NDArray[np.uint8] | None = None
+    profile: bytes | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -100,6 +103,17 @@ class Picture:
         for top in range(0, self.size[0] if self.pixels.ndim == 3 else 0, GREY_ROWS):
             red, green, blue = np.moveaxis(self.pixels[top : top + GREY_ROWS], 2, 0)  # a fifth of max(axis=2)'s time
             yield np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
+
+    def eight_bit(self, *, grey: bool = False) -> NDArray[np.uint8]:
+        """(H, W) or (H, W, 3) uint8, with ``grey`` (H, W); 16 bits are scaled to 0..255 and rounded."""
+        if grey and self.pixels.ndim == 3:
+            levels = np.rint(self.as_grey() * np.float32(255))
+        elif self.pixels.dtype == np.uint16:
+            levels = np.rint(self.pixels.astype(np.float32) / np.float32(257))
+        else:
+            return self.pixels.astype(np.uint8, copy=False)
+        whole: NDArray[np.uint8] = levels.astype(np.uint8)
+        return whole
 
     def as_rgb(self) -> NDArray[np.float32]:
         """(H, W, 3) float32 in 0..1; grey is repeated."""
@@ -246,7 +260,8 @@ def picture_of(image: Image.Image, label: str) -> Picture:
     """A PIL image as ``read_image`` would have read it. Raises ImageError, in which it is called ``label``."""
     with _undamaged(label):
         upright = _upright(image)
-    return _picture(upright, label)
+    picture = _picture(upright, label)
+    return replace(picture, profile=_profile(image, picture.pixels.ndim))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -254,6 +269,12 @@ def _upright(image: Image.Image) -> Image.Image:
     image.load()  # which sets up a TIFF, and takes the tag away
     turn = SET_UP.get(image.getexif().get(ORIENTATION, 1))
     return image if turn is None else image.transpose(turn)
+
+
+def _profile(image: Image.Image, dimensions: int) -> bytes | None:
+    """Its ICC profile (ICC.1, clause 7.2: kind of colours at byte 16, signature at 36), unless it is for other pixels."""
+    profile = image.info.get("icc_profile") or b""
+    return profile if profile[16:20] == PROFILED[dimensions] and profile[36:40] == b"acsp" else None
 
 
 def _picture(image: Image.Image, label: str) -> Picture:

@@ -80,9 +80,9 @@ def test_a_transform_of_an_earlier_run_goes_where_nothing_was_moved_now(weights:
 
     visible = picture(tmp_path / "v.png", (16, 16), "RGB", 1)
     infrared = picture(tmp_path / "i.png", (16, 16), "L", 2)
-    (tmp_path / "f.transform.json").write_text("{}")
+    (tmp_path / "f.png.transform.json").write_text("{}")
     fuse_file(Fuser.from_pretrained(weights), visible, infrared, tmp_path / "f.png")
-    assert (tmp_path / "f.png").exists() and not (tmp_path / "f.transform.json").exists()
+    assert (tmp_path / "f.png").exists() and not (tmp_path / "f.png.transform.json").exists()
 
 
 def test_a_grey_visible_gives_a_grey_result(weights: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -101,7 +101,7 @@ class Workbench:
         item = self.shelf.place(f"{Path(first.name).stem}-fused.png")
         save_fused(item.path, picture, visible)
         fused = np.rint(picture * 255).astype(np.uint8)
-        scores = score(_bytes(visible), _bytes(infrared), fused, names=METRICS)
+        scores = score(visible.eight_bit(), infrared.eight_bit(), fused, names=METRICS)
         height, width = visible.size
         return Fused(item=item, sources=sources, height=height, width=width, milliseconds=milliseconds, scores=scores)
 
@@ -124,7 +124,7 @@ class Workbench:
                 size = f"{width} x {height} pixels"
                 raise InputError(f"{item.name}: {size}, and {kind} holds {longest} a side; choose png or tiff")
             with atomic_path(path) as temporary:
-                encode(temporary, _bytes(picture), picture.alpha, kind)
+                encode(temporary, replace(picture, pixels=picture.eight_bit()), kind)
         return path
 
     def _keep(self, picture: Picture, name: str, how: str) -> Item:
@@ -162,8 +162,3 @@ def _timed(fuser: Fuser, visible: Picture, infrared: Picture) -> tuple[NDArray[n
     began = time.perf_counter()
     fused = fuser.fuse_pictures(visible, infrared)
     return fused, 1000 * (time.perf_counter() - began)
-
-
-def _bytes(picture: Picture) -> NDArray[np.uint8]:
-    unit = picture.as_grey() if picture.pixels.ndim == 2 else picture.as_rgb()
-    return np.rint(unit * 255).astype(np.uint8)

@@ -263,7 +263,7 @@ def test_the_command_writes_the_transform_beside_the_image(fusioncli: Run, tmp_p
     Image.fromarray(picture(as_infrared(wide)[32:292, 3:343]).pixels).save(tmp_path / "i.png")
     done = fusioncli("fuse", "v.png", "i.png", "--out", "f.png", "--weights", "nano", "--align", "shift")
     assert done.returncode == 0, done.stderr
-    described = json.loads((tmp_path / "f.transform.json").read_text())
+    described = json.loads((tmp_path / "f.png.transform.json").read_text())
     assert Image.open(tmp_path / "f.png").size == (described["crop"]["width"], described["crop"]["height"])
     assert abs(described["infrared_to_visible"][0][2] + 27) < 0.5
 

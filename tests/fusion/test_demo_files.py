@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 pytest.importorskip("starlette", reason="the demo needs starlette: pip install 'fusioncli[demo]'")
 pytest.importorskip("httpx", reason="starlette's test client needs httpx: pip install 'fusioncli[server]'")
@@ -37,6 +37,16 @@ def test_alpha_is_dropped_where_a_format_has_none(client: TestClient, shape: tup
     response = client.get(f"/download/{answer['token']}", params={"format": suffix})
     kept = "A" in Image.open(io.BytesIO(response.content)).getbands()
     assert kept is (suffix in (".webp", ".tiff"))
+
+
+def test_a_download_has_the_colour_profile_of_its_visible_image(client: TestClient) -> None:  # noqa: F811
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    visible = io.BytesIO()
+    Image.fromarray(VISIBLE).save(visible, "PNG", icc_profile=profile)
+    answer = fuse(client, visible.getvalue(), png(INFRARED), weights="nano")
+    for suffix in (".png", ".jpg", ".webp", ".tiff"):
+        response = client.get(f"/download/{answer['token']}", params={"format": suffix})
+        assert Image.open(io.BytesIO(response.content)).info["icc_profile"] == profile
 
 
 def test_a_side_that_a_format_cannot_hold_is_said(client: TestClient) -> None:  # noqa: F811

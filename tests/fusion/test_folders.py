@@ -201,7 +201,7 @@ def test_another_tile_fit_or_output_fuses_anew(fuser: Fuser, home: Path) -> None
 
 def test_a_transform_of_an_earlier_run_goes_where_nothing_was_moved_now(fuser: Fuser, home: Path) -> None:
     (home / "out").mkdir()
-    (home / "out" / "a.transform.json").write_text("{}")
+    (home / "out" / "a.png.transform.json").write_text("{}")
     run(fuser, home)
     assert not list((home / "out").glob("*.json"))
 

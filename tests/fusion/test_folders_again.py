@@ -42,16 +42,16 @@ def run(fuser: Fuser, home: Path, asked: Fit = MOVED) -> list[Entry]:
 
 def test_an_aligned_image_is_kept_with_its_transform_and_not_without(fuser: Fuser, home: Path) -> None:
     assert [entry.status for entry in run(fuser, home)] == ["ok", "ok"]
-    described = {stem: (home / "out" / f"{stem}.transform.json").read_bytes() for stem in "ab"}
+    described = {stem: (home / "out" / f"{stem}.png.transform.json").read_bytes() for stem in "ab"}
     assert [entry.kept for entry in run(fuser, home)] == [True, True]
-    (home / "out" / "b.transform.json").unlink()
+    (home / "out" / "b.png.transform.json").unlink()
     assert [entry.kept for entry in run(fuser, home)] == [True, False]
-    assert (home / "out" / "b.transform.json").read_bytes() == described["b"]
+    assert (home / "out" / "b.png.transform.json").read_bytes() == described["b"]
 
 
 def test_the_transparency_is_cropped_as_the_picture_is(fuser: Fuser, home: Path) -> None:
     run(fuser, home)
-    crop = json.loads((home / "out" / "a.transform.json").read_text())["crop"]
+    crop = json.loads((home / "out" / "a.png.transform.json").read_text())["crop"]
     rows, columns = (slice(crop[at], crop[at] + crop[size]) for at, size in (("top", "height"), ("left", "width")))
     assert crop["width"] < 160 and crop["height"] < 120
     with Image.open(home / "out" / "a.png") as written, Image.open(home / "vi" / "a.png") as visible:

@@ -15,7 +15,6 @@ import torch
 from fusion.bench_run import BenchOptions, bench_sets
 from fusion.default_weights import default_weights, shipped_for
 from fusion.inference import Fuser
-from fusion.methods import eight_bit, grey_bytes
 from fusion.score import score
 from fusion.weights import find_weights, load_weights, shipped_names
 from pipeline.degrade import degrade, labels_for
@@ -94,7 +93,7 @@ def test_the_robust_network_leaves_out_what_is_spoilt(spoilt: str, data_root: Pa
     gains = []
     for entry in recorded()["edge-robust"].values():
         clean = [read_image(data_root / path) for path in entry["files"]]
-        seen = [eight_bit(clean[0]), grey_bytes(clean[1])]
+        seen = [clean[0].eight_bit(), clean[1].eight_bit(grey=True)]
         index = int(spoilt not in labels_for("visible"))
         degraded = degrade(np.random.default_rng(0), seen[index].astype(np.float32) / 255, spoilt, "severe")
         seen[index] = np.rint(degraded * 255).astype(np.uint8)

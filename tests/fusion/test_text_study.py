@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from cli import app
 from command_line import Run
 from fusion.edge import EdgeConfig, EdgeNetwork
-from fusion.methods import NetworkMethod, grey_bytes
+from fusion.methods import NetworkMethod
 from fusion.score import score
 from fusion.text_findings import EVERY, Condition, Finding, Lead, gain, kept, means, read_leads
 from fusion.text_sheet import Album
@@ -231,7 +231,9 @@ def test_the_sheet_shows_each_degradation_once_at_its_strongest_on_different_pai
     shown = next(case for case in every if case.row.key == first and case.condition.severity == "severe")
     clean = tuple(read_image(content, name=first).pixels for content in opened.image_bytes(shown.row))
     assert row.visible.mean() < 0.8 * clean[0].mean(), "the visible image as seen is not the dark one"
-    np.testing.assert_array_equal(row.infrared, grey_bytes(read_image(opened.image_bytes(shown.row)[1], name=first)))
+    np.testing.assert_array_equal(
+        row.infrared, read_image(opened.image_bytes(shown.row)[1], name=first).eight_bit(grey=True)
+    )
 
 
 def test_a_pair_counts_once_however_many_severities_it_has(opened: Store) -> None:

@@ -79,7 +79,7 @@ def test_a_moved_video_lies_where_its_transform_says(fuser: Fuser, tmp_path: Pat
     visible = write(tmp_path / "v.mkv", lambda index: colour, 3)
     infrared = write(tmp_path / "i.mkv", lambda index: heat[..., None].repeat(3, 2), 3)
     fuse_videos(fuser, str(visible), str(infrared), tmp_path / "f.mkv", VideoOptions(asked=Fit(align="shift")))
-    described = json.loads((tmp_path / "f.transform.json").read_text())
+    described = json.loads((tmp_path / "f.mkv.transform.json").read_text())
     crop = described["crop"]
     assert described["infrared_to_visible"][0][2] == pytest.approx(-15, abs=0.5)
     assert described["infrared_to_visible"][1][2] == pytest.approx(-9, abs=0.5)

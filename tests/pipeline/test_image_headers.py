@@ -177,3 +177,14 @@ def test_a_key_has_at_most_seventy_two_letters() -> None:
     for stem in ("b" * 73, "b" * 240, "ä" * 240, "a b" * 50):
         assert len(safe_key(stem)) <= 72
     assert len(safe_key("b" * 73)) == 72
+
+
+def test_eight_bits_of_sixteen_are_the_nearest_level_everywhere() -> None:
+    """Of 257 sixteen-bit values the middle one is a level; training, fusing and scoring must agree on the others."""
+    deep = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    levels = Picture(pixels=deep).eight_bit()
+    assert np.array_equal(levels.ravel(), (np.arange(65536) + 128) // 257)
+    assert np.array_equal(Picture(pixels=deep).eight_bit(grey=True), levels)
+    colour = np.array([[[10, 20, 30], [255, 255, 255]]], dtype=np.uint8)
+    assert Picture(pixels=colour).eight_bit() is colour or np.array_equal(Picture(pixels=colour).eight_bit(), colour)
+    assert Picture(pixels=colour).eight_bit(grey=True).tolist() == [[18, 255]]  # 0.299 10 + 0.587 20 + 0.114 30 = 18.15
