@@ -26,6 +26,7 @@ from fusion.progress import Live
 from fusion.reader import Cache, IndexedReader, open_pairs, without
 from fusion.recipe import Recipe
 from fusion.run import ORIGIN, Log, Origin, clear_folder, model_step, write_model, write_origin
+from fusion.run_lock import hold
 from fusion.step import all_keys, first_pair, learning_rate, take_step
 from fusion.stream import StreamReader
 from fusion.validation import BEST, validate
@@ -90,6 +91,7 @@ class Loop:
         self.running: float | None = state["running"]  # mean of the loss, which an exploding one is measured against
         self.metrics: dict[str, float] = dict(state.get("metrics") or (self.best["metrics"] if self.best else {}))
         self.recent: list[Seen] = []
+        self.lock = hold(out) if self.main else None
         if self.main:
             if replace and (out / ORIGIN).exists():
                 clear_folder(out)
@@ -124,6 +126,8 @@ class Loop:
         if self.first and self.main and model_step(self.out) != self.first:  # cut off between checkpoint and model
             self._write_model(self.out, self.first)
         with ExitStack() as stack:
+            if self.lock:
+                stack.callback(self.lock.release)
             self.live = stack.enter_context(Live(recipe, self.first, enabled=self.main))
             if recipe.trackers:
                 self.accelerator.init_trackers("fusioncli", config=_flat(recipe))
