@@ -12,7 +12,7 @@ import numpy as np
 from fusion.augment import Crop, Floats
 from fusion.losses import TERMS
 from pipeline.degrade import degrade, labels_for
-from pipeline.embedders.hashing import HashingEmbedder
+from pipeline.embedders.hashing import HashingEmbedder, HashingSettings
 from pipeline.errors import InputError
 from pipeline.events import SEVERITIES, Caption, Event
 from pipeline.tasks import Task
@@ -47,7 +47,7 @@ class Drawer:
             )
         if not any(labels_for(name) for name in modalities):
             raise InputError(f"{store}: there are no degradations to draw on {' and '.join(modalities)}; set degrade=0")
-        self.embedder = HashingEmbedder(int(embedder["width"]))
+        self.embedder = HashingEmbedder(HashingSettings(width=int(embedder["width"])))
         self.task = task
         self.modalities = modalities
         self._vectors: dict[str, Floats] = {}

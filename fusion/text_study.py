@@ -21,7 +21,7 @@ from fusion.score import score
 from fusion.text_findings import CLEAN, Condition, Finding
 from fusion.tiling import run
 from pipeline.degrade import degrade, labels_for
-from pipeline.embedders.hashing import HashingEmbedder
+from pipeline.embedders.hashing import HashingEmbedder, HashingSettings
 from pipeline.errors import InputError, closest
 from pipeline.events import SEVERITIES, Caption, Event
 from pipeline.images import read_image
@@ -126,7 +126,7 @@ def study(
             f"{store.name}: drawn degradations need the hashing embedder, the prior {prior!r} was made with "
             f"{fingerprint.get('name')!r}"
         )
-    embedder = HashingEmbedder(int(fingerprint["width"]))
+    embedder = HashingEmbedder(HashingSettings(width=int(fingerprint["width"])))
 
     def embed(caption: Caption) -> Tensor:
         return torch.from_numpy(embedder.embed([embedder.fit(caption).text]))

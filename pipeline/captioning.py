@@ -105,8 +105,8 @@ def caption_pairs(
         return summary
     captioner, embedder, prior, frozen = _choose(options)
     if frozen is None:
-        check_captioner(captioner)
-    check_embedder(embedder)
+        check_captioner(captioner, options.captioner_settings)
+    check_embedder(embedder, options.embedder_settings)
     workers = _workers(options, source, captioner if frozen is None else "")
     with RUNNERS[options.runner](workers) as run:  # processes load their modules while the plan is made
         store = _store(options, source)

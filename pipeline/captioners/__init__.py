@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 from pipeline.captioners.base import Captioner, CaptionRequest
 from pipeline.errors import InputError, MissingPackage, closest
@@ -14,66 +15,70 @@ from pipeline.tasks import Task
 __all__ = ["CAPTIONERS", "CaptionRequest", "Captioner", "check_captioner", "make_captioner"]
 
 Settings = Mapping[str, str]
+Kind = tuple[Callable[[Task, Any], Captioner], type[Any]]  # a captioner and its settings, a dataclass
 
 
-def _vllm(task: Task, settings: Settings) -> Captioner:
+def _vllm() -> Kind:
     from pipeline.captioners.vllm import VllmCaptioner, VllmSettings
 
-    return VllmCaptioner(task, build_settings(VllmSettings, settings, "--captioner vllm"))
+    return VllmCaptioner, VllmSettings
 
 
-def _server(task: Task, settings: Settings) -> Captioner:
+def _server() -> Kind:
     from pipeline.captioners.server import ServerCaptioner, ServerSettings
 
-    return ServerCaptioner(task, build_settings(ServerSettings, settings, "--captioner server"))
+    return ServerCaptioner, ServerSettings
 
 
-def _transformers(task: Task, settings: Settings) -> Captioner:
+def _transformers() -> Kind:
     from pipeline.captioners.transformers import TransformersCaptioner, TransformersSettings
 
-    return TransformersCaptioner(task, build_settings(TransformersSettings, settings, "--captioner transformers"))
+    return TransformersCaptioner, TransformersSettings
 
 
-def _measured(task: Task, settings: Settings) -> Captioner:
+def _measured() -> Kind:
     from pipeline.captioners.measured import MeasuredCaptioner, MeasuredSettings
 
-    return MeasuredCaptioner(task, build_settings(MeasuredSettings, settings, "--captioner measured"))
+    return MeasuredCaptioner, MeasuredSettings
 
 
-def _imported(task: Task, settings: Settings) -> Captioner:
+def _imported() -> Kind:
     from pipeline.captioners.imported import ImportedCaptioner, ImportSettings
 
-    return ImportedCaptioner(task, build_settings(ImportSettings, settings, "--captioner import"))
+    return ImportedCaptioner, ImportSettings
 
 
-def _scripted(task: Task, settings: Settings) -> Captioner:
+def _scripted() -> Kind:
     from pipeline.captioners.scripted import ScriptedCaptioner, ScriptedSettings
 
-    return ScriptedCaptioner(task, build_settings(ScriptedSettings, settings, "--captioner scripted"))
+    return ScriptedCaptioner, ScriptedSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackEnd:
-    """How a captioner is made, and the package it needs with the extra that installs it."""
+    """What a captioner is, imported when it is asked for, and the package it needs with the extra that installs it."""
 
-    make: Callable[[Task, Settings], Captioner]
+    load: Callable[[], Kind]
     package: str | None = None
     extra: str | None = None
 
 
 CAPTIONERS: dict[str, BackEnd] = {
-    "vllm": BackEnd(make=_vllm, package="vllm", extra="vllm"),
-    "server": BackEnd(make=_server, package="httpx", extra="server"),
-    "transformers": BackEnd(make=_transformers, package="transformers", extra="transformers"),
-    "measured": BackEnd(make=_measured),
-    "import": BackEnd(make=_imported),
-    "scripted": BackEnd(make=_scripted),  # misbehaves on purpose; for tests
+    "vllm": BackEnd(load=_vllm, package="vllm", extra="vllm"),
+    "server": BackEnd(load=_server, package="httpx", extra="server"),
+    "transformers": BackEnd(load=_transformers, package="transformers", extra="transformers"),
+    "measured": BackEnd(load=_measured),
+    "import": BackEnd(load=_imported),
+    "scripted": BackEnd(load=_scripted),  # misbehaves on purpose; for tests
 }
 OFFERED = tuple(name for name in CAPTIONERS if name != "scripted")
 
 
-def check_captioner(name: str) -> None:
-    """Refuse early, before any file is read. Raises InputError for an unknown name, MissingPackage with what to install."""
+def check_captioner(name: str, settings: Settings) -> None:
+    """Refuse early, before any image is read.
+
+    Raises InputError for an unknown name and for settings it does not take, MissingPackage with what to install.
+    """
     if name not in CAPTIONERS:
         raise InputError(f"no captioner {name!r}{closest(name, OFFERED)}; there are: {', '.join(OFFERED)}")
     entry = CAPTIONERS[name]
@@ -83,9 +88,11 @@ def check_captioner(name: str) -> None:
             f"--captioner {name} needs {entry.package}: pip install 'fusioncli[{entry.extra}]'; or use --captioner "
             f"{', '.join(others[:-1])} or {others[-1]} (measured needs no model), or import captions made elsewhere"
         )
+    build_settings(entry.load()[1], settings, f"--captioner {name}")
 
 
 def make_captioner(name: str, task: Task, settings: Settings) -> Captioner:
     """The captioner ``name`` under ``settings``. Raises InputError, MissingPackage, WeightsError."""
-    check_captioner(name)
-    return CAPTIONERS[name].make(task, settings)
+    check_captioner(name, settings)
+    captioner, known = CAPTIONERS[name].load()
+    return captioner(task, build_settings(known, settings, f"--captioner {name}"))

@@ -23,6 +23,11 @@ class ImportSettings:
 
     folder: Path
 
+    def __post_init__(self) -> None:
+        """Raises InputError: no such folder."""
+        if not self.folder.is_dir():
+            raise InputError(f"--from {self.folder}: no such folder")
+
 
 class ImportedCaptioner:
     """Reads files; each may hold the JSON answer or the paper's two-line form."""
@@ -31,10 +36,8 @@ class ImportedCaptioner:
     batch = 64
 
     def __init__(self, task: Task, settings: ImportSettings) -> None:
-        """Raises InputError: no such folder, no caption file in it, two files for one pair."""
+        """Raises InputError: no caption file in the folder, two files for one pair."""
         self.task = task
-        if not settings.folder.is_dir():
-            raise InputError(f"--from {settings.folder}: no such folder")
         self.files: dict[str, Path] = {}
         for path in sorted(settings.folder.iterdir()):
             if path.suffix.lower() in SUFFIXES and path.is_file():

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.embedders.base import FittedText
-from pipeline.errors import WeightsError, closest
+from pipeline.errors import MissingPackage, WeightsError, closest
 from pipeline.events import Caption, by_severity, event_sentence, sentence
 from pipeline.settings import at_least_one
 
@@ -36,10 +36,11 @@ class ClipEmbedder:
     name = "clip"
 
     def __init__(self, settings: ClipSettings) -> None:
-        """Load the model. Raises WeightsError for an unknown model or weights that cannot be had."""
-        import open_clip
+        """Load the model. Raises WeightsError for an unknown model or weights that cannot be had, MissingPackage."""
         import torch
         from safetensors import SafetensorError
+
+        open_clip = _open_clip()
 
         self.settings = settings
         self.version = str(open_clip.__version__)
@@ -141,3 +142,16 @@ class ClipEmbedder:
             f"open_clip knows no weights {pretrained!r} of {self.settings.model}{closest(pretrained, tags)}; known: "
             f"{', '.join(tags) or 'none'}, or give a file"
         )
+
+
+def _open_clip() -> Any:
+    """The package, which brings torchvision along. Raises MissingPackage where the two do not load."""
+    try:
+        import open_clip
+    except (ImportError, OSError, RuntimeError) as error:  # torchvision made for another torch: RuntimeError
+        reason = " ".join(str(error).split())[:200]
+        raise MissingPackage(
+            f"--embedder clip: open_clip does not load here ({reason}); often torchvision is not the one made for this "
+            "torch: install both anew from one place, or use --embedder hashing, which needs neither"
+        ) from error
+    return open_clip

@@ -43,8 +43,8 @@ class HashingEmbedder:
 
     name = "hashing"
 
-    def __init__(self, width: int = WIDTH) -> None:
-        self.width = width
+    def __init__(self, settings: HashingSettings | None = None) -> None:
+        self.width = (settings or HashingSettings()).width
 
     def fingerprint(self) -> dict[str, Any]:
         """Version and width: nothing else decides the vectors."""

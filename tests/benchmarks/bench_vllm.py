@@ -59,7 +59,7 @@ def main() -> None:
             **BUDGET,
         )
         engine = VllmCaptioner(task, settings)
-        CAPTIONERS["vllm"] = BackEnd(make=lambda *_: engine)
+        CAPTIONERS["vllm"] = BackEnd(load=lambda: (lambda *_: engine, VllmSettings))
         engine.close = lambda: None  # type: ignore[method-assign]  # the engine serves every round
 
         def bare() -> None:

@@ -15,14 +15,14 @@ from fusion.losses import TERMS
 from fusion.reader import open_pairs
 from fusion.recipe import load_recipe
 from pipeline.degrade import SEVERITIES, labels_for
-from pipeline.embedders.hashing import HashingEmbedder
+from pipeline.embedders.hashing import HashingEmbedder, HashingSettings
 from pipeline.events import Caption, Event
 from pipeline.store import Store
 from pipeline.tasks import load_task
 
 MODALITIES = ("visible", "infrared")
 TASK = load_task("ivf")
-HASHING = HashingEmbedder(512)
+HASHING = HashingEmbedder(HashingSettings(width=512))
 
 
 def drawer() -> Drawer:

@@ -22,7 +22,7 @@ from fusion.text_findings import EVERY, Condition, Finding, Lead, gain, kept, me
 from fusion.text_sheet import Album
 from fusion.text_study import Arm, cases, conditions, draw, study
 from fusion.weights import save_weights
-from pipeline.embedders.hashing import HashingEmbedder
+from pipeline.embedders.hashing import HashingEmbedder, HashingSettings
 from pipeline.errors import InputError
 from pipeline.events import caption_text
 from pipeline.images import read_image
@@ -122,7 +122,7 @@ def test_an_arm_is_told_the_text_of_its_case_or_of_another_pair_and_degradation(
     every = cases(opened, conditions(MODALITIES, ["low_light"]), "text", "train", None)
     told, misled = dimming("told", networks[0], "true"), dimming("misled", networks[0], "shuffled")
     study(opened, [told, misled], every)
-    embedder = HashingEmbedder(int(opened.fingerprint("text")["embedder"]["width"]))
+    embedder = HashingEmbedder(HashingSettings(width=int(opened.fingerprint("text")["embedder"]["width"])))
     texts = torch.from_numpy(embedder.embed([caption_text(case.caption) for case in every]))
     assert torch.equal(torch.cat(told.method.network.texts), texts)
     for case, text in zip(every, misled.method.network.texts, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -82,6 +83,39 @@ def test_wrong_usage_is_one_sentence(fusioncli: Any, arguments: tuple[str, ...],
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--captioner", "import"), "--captioner import needs a folder: --from DIR"),
+        (("--captioner", "import", "--from", "nowhere"), "--from nowhere: no such folder"),
+        (("--captioner", "measured", "--set", "colour=3"), "--captioner measured: unknown setting 'colour'"),
+        (("--captioner", "measured", "--embedder-set", "width=0"), "width=0: at least 1"),
+        (("--captioner", "server"), "--captioner server needs an endpoint: --url URL"),
+    ],
+)
+def test_settings_are_looked_at_before_a_store_is_begun(
+    fusioncli: Any, tmp_path: Path, draw_pairs: Any, arguments: tuple[str, ...], message: str
+) -> None:
+    first, second = draw_pairs(2)
+    done = fusioncli("caption", "--pairs", first, second, "--store", "s", "--embedder", "hashing", *arguments)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert message in done.stderr
+    assert not (tmp_path / "s").exists()
+
+
+def test_torchvision_made_for_another_torch_is_one_sentence(fusioncli: Any, tmp_path: Path, draw_pairs: Any) -> None:
+    """CLIP is the default embedder, and open_clip imports torchvision, which then dies of a RuntimeError."""
+    (tmp_path / "broken/torchvision").mkdir(parents=True)
+    (tmp_path / "broken/torchvision/__init__.py").write_text("raise RuntimeError('operator nms does not exist')\n")
+    first, second = draw_pairs(2)
+    paths = os.pathsep.join((str(tmp_path / "broken"), str(Path(__file__).resolve().parents[2])))
+    arguments = ("--pairs", first, second, "--store", "s", "--captioner", "measured", "--embedder", "clip")
+    done = fusioncli("--quiet", "caption", *arguments, PYTHONPATH=paths)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "open_clip does not load here (operator nms does not exist)" in done.stderr
+    assert "--embedder hashing" in done.stderr
 
 
 def test_the_report_is_one_harmless_page(tmp_path: Path, draw_pairs: Any) -> None:

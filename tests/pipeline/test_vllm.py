@@ -180,7 +180,7 @@ def test_a_store_is_made_through_the_engine(
 
     monkeypatch.setattr(VllmCaptioner, "caption", counted)
     monkeypatch.setattr(VllmCaptioner, "close", lambda self: None)  # the engine serves other tests
-    monkeypatch.setitem(CAPTIONERS, "vllm", BackEnd(make=lambda task, settings: engine))
+    monkeypatch.setitem(CAPTIONERS, "vllm", BackEnd(load=lambda: (lambda task, settings: engine, VllmSettings)))
     folders = draw_pairs(5, size=(40, 56))
     options = CaptionOptions(store=str(tmp_path / "s"), captioner="vllm", embedder="hashing", shard_size=3, workers=1)
     summary = caption_pairs(options, find_source(None, folders, None, None, None))
