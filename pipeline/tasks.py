@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -198,7 +199,11 @@ def parse_task(content: bytes, *, source: str) -> Task:
     _check_keys(raw, TASK_KEYS, TASK_KEYS, source)
     if not isinstance(raw["events"], dict) or not isinstance(raw["severities"], dict):
         raise ManifestError(f"{source}: 'events' and 'severities' must be mappings")
-    modalities = tuple(raw["modalities"])
+    for key in ("name", "title", "default", "prompt"):
+        _text(raw, key, source)
+    for severity in raw["severities"]:
+        _text(raw["severities"], severity, f"{source}: severities")
+    modalities = _texts(raw, "modalities", source)
     if len(modalities) != 2:
         raise ManifestError(f"{source}: 'modalities' must name two images, got {raw['modalities']!r}")
     events = {label: _event(label, entry, source) for label, entry in raw["events"].items()}
@@ -226,15 +231,31 @@ def _event(label: str, entry: object, source: str) -> EventType:
     entry = _check_keys(entry, EVENT_KEYS, {"meaning", "weights"}, where)
     weights = _check_keys(entry["weights"], set(WEIGHT_NAMES), set(WEIGHT_NAMES), f"{where}: weights")
     for name, value in weights.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise ManifestError(f"{where}: weight {name} is {value!r}, expected a number of at least 0")
     return EventType(
         label=label,
-        meaning=entry["meaning"],
+        meaning=_text(entry, "meaning", where),
         weights=LossWeights(**{name: float(value) for name, value in weights.items()}),
-        modalities=tuple(entry.get("modalities", ())),
-        aliases=tuple(entry.get("aliases", ())),
+        modalities=_texts(entry, "modalities", where),
+        aliases=_texts(entry, "aliases", where),
     )
+
+
+def _text(entry: Mapping[str, Any], key: str, where: str) -> str:
+    """A text that is not empty."""
+    value = entry[key]
+    if not isinstance(key, str) or not isinstance(value, str) or not value.strip():
+        raise ManifestError(f"{where}: {key} is {value!r}, expected a text (quote it, if it looks like something else)")
+    return value
+
+
+def _texts(entry: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+    """A list of texts; an empty one where the key is missing."""
+    value = entry.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(text, str) and text.strip() for text in value):
+        raise ManifestError(f"{where}: {key} is {value!r}, expected a list of texts, such as [one, other]")
+    return tuple(value)
 
 
 def _check_keys(entry: object, allowed: Iterable[str], required: Iterable[str], where: str) -> dict[str, Any]:

@@ -161,6 +161,7 @@ def environment() -> dict[str, str]:
         "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{SHIM}",
         "OMP_NUM_THREADS": "1",
         "HF_HUB_OFFLINE": "1",
+        "FUSIONCLI_DATA": "",  # the guides draw their own pairs
     }
 
 

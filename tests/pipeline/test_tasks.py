@@ -91,6 +91,15 @@ prompt: hello
         (b"prompt: hello", b"prompt: 'hello {thing}'", "thing"),
         (b"prompt: hello", b"prompt: [", "YAML"),
         (b"[a, b]", b"[a]", "two images"),
+        (b"[a, b]", b"ab", "modalities is 'ab', expected a list"),
+        (b"[a, b]", b"[1, 2]", "modalities is .1, 2., expected a list"),
+        (b"default: clean", b"default: [clean]", "default is .*expected a text"),
+        (b"prompt: hello", b"prompt: 5", "prompt is 5, expected a text"),
+        (b"meaning: m", b"meaning: no", "meaning is False, expected a text"),
+        (b"ssim: 1", b"ssim: .nan", "weight ssim is nan"),
+        (b"ssim: 1", b"ssim: .inf", "weight ssim is inf"),
+        (b"meaning: m", b"meaning: m, aliases: dark", "aliases is 'dark', expected a list"),
+        (b"severities: {", b"severities: {1: one, ", "severities: 1 is 'one', expected a text"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_key(old: bytes, new: bytes, message: str) -> None:
