@@ -65,7 +65,9 @@ def options(
 
 
 # What most people use comes first; the summaries fit on a line of 80 columns.
-app.command(short_help="Fuse two images, two folders of them, or two videos.")(fuse)
+app.command(
+    short_help="Fuse two images, two folders of them, or two videos.", context_settings={"allow_extra_args": True}
+)(fuse)
 app.command(short_help="Serve a page on this machine for fusing and looking.")(demo)
 app.command(short_help="Run the whole line on drawn pairs, in minutes.")(quickstart)
 app.command(short_help="Say what this machine can run and what is missing.")(doctor)

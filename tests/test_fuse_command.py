@@ -146,3 +146,11 @@ def test_a_tile_that_cannot_overlap_is_refused_before_anything_is_read(
     done = fusioncli("fuse", "v", "i", "--out", "o", "--weights", str(weights), "--tile", str(tile))
     assert done.returncode == 2 and not (tmp_path / "o").exists()
     assert done.stderr.count("\n") == 1 and f"--tile {tile}: tiles share" in done.stderr
+
+
+def test_what_a_shell_makes_of_a_pattern_is_told_apart(fusioncli: Run, tmp_path: Path) -> None:
+    names = [f"{side}/{number}.png" for side in ("vis", "ir") for number in range(3)]
+    done = fusioncli("fuse", *names, "--out", "out")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "6 names were given" in done.stderr and "vis/*" in done.stderr and "give the two folders" in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def fuse(
+    context: typer.Context,
     visible: Annotated[
         str, typer.Argument(help="The visible (or CT, PET, SPECT) image, a folder of them, a video, a webcam or a URL.")
     ],
@@ -72,6 +73,12 @@ def fuse(
     from pipeline.console import check_json, note
     from pipeline.errors import InputError
 
+    if context.args:
+        count = len(context.args) + 2
+        raise InputError(
+            f"{count} names were given, and it takes two; a pattern such as {Path(visible).parent / '*'} is many names to "
+            "the shell: give the two folders"
+        )
     check_json(json)
     asked = Fit(align=align, resize=resize)
     output = Output(grey=grey, sixteen_bit=sixteen_bit)
