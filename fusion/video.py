@@ -8,6 +8,7 @@ a faster one has frames left out, and the report counts both.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -67,7 +68,7 @@ class VideoOptions:
     def __post_init__(self) -> None:
         if self.side_by_side is not None and self.side_by_side not in SIDES:
             raise InputError(f"--side-by-side {self.side_by_side}: expected {' or '.join(SIDES)}")
-        if self.seconds is not None and self.seconds <= 0:
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise InputError(f"--seconds {self.seconds:g}: must be above 0")
 
 

@@ -13,6 +13,7 @@ from films import held_sideways, infrared_frame, read, visible_frame, write
 from fusion.alignment import Fit
 from fusion.inference import Fuser
 from fusion.video import VideoOptions, fuse_videos
+from pipeline.errors import InputError
 from test_alignment import as_infrared, picture, scene
 
 av = pytest.importorskip("av", reason="needs the extra video")
@@ -91,3 +92,9 @@ def test_a_moved_video_lies_where_its_transform_says(fuser: Fuser, tmp_path: Pat
     where = (slice(9, 9 + crop["height"]), slice(15, 15 + crop["width"]))
     expected, unmoved = fuser(colour[rows, columns], heat[where]), fuser(colour[rows, columns], heat[rows, columns])
     assert np.abs(frames[1].astype(int) - expected).mean() < 6 < np.abs(unmoved.astype(int) - expected).mean() / 2
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_length_that_is_none_is_refused(seconds: float) -> None:
+    with pytest.raises(InputError, match="--seconds"):
+        VideoOptions(seconds=seconds)
