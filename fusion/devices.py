@@ -16,4 +16,6 @@ def device_named(name: str | None) -> torch.device:
         return torch.device(name)
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         reason = str(error).splitlines()[0]
+        if "at start of device string" in reason:  # PyTorch lists twenty, of which no machine has more than three
+            reason = "there are cpu, cuda, cuda:1, mps, xpu and others of PyTorch's"
         raise InputError(f"--device {name}: not a device that this machine can compute on ({reason})") from error
