@@ -19,6 +19,7 @@ from pathlib import Path
 from pipeline.place import Place, write
 from pipeline.processes import is_alive
 
+FOLDER = "logs/claims"
 RENEWED_EVERY = 10.0  # seconds
 STALE_AFTER = 120.0  # seconds without renewal, for a claim of another host
 
@@ -60,6 +61,13 @@ class Claims:
         if self.is_mine(shard):
             self.home.remove(self._name(shard))
 
+    def sweep(self) -> None:
+        """Remove the claims of dead processes of this host: one that died behind its commit left one that nobody takes."""
+        for entry in self.home.list(FOLDER):
+            name = f"{FOLDER}/{entry}"
+            if self._read(name).get("host") == socket.gethostname() and self._is_stale(name):
+                self.home.remove(name)
+
     def close(self) -> None:
         """Stop renewing and give everything back."""
         self._stop.set()
@@ -69,7 +77,7 @@ class Claims:
             self.release(shard)
 
     def _name(self, shard: int) -> str:
-        return f"logs/claims/shard-{shard:06d}.json"
+        return f"{FOLDER}/shard-{shard:06d}.json"
 
     def _content(self) -> bytes:
         owner = {

@@ -88,6 +88,7 @@ class Job:
         self.batch = self.captioner.batch if self.captioner else 0
         self._bind()
         self.claims = Claims(self.home)
+        self.claims.sweep()
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="decode")
         self._decoded: dict[int, Future[Decoded]] = {}
         self._committing = ThreadPoolExecutor(1, thread_name_prefix="commit")

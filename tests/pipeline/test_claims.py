@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,22 @@ from pipeline.place import LocalPlace
 from stores import caption
 
 NAME = "logs/claims/shard-000003.json"
+
+
+DIES = """
+import os, sys
+from pipeline.claims import Claims
+from pipeline.place import place
+claims = Claims(place(sys.argv[1]))
+taken = [claims.take(int(shard)) for shard in sys.argv[2:]]
+os._exit(0 if all(taken) else 1)
+"""
+
+
+def take_and_die(home: Path, *shards: int) -> None:
+    """Another process claims shards and is gone, without giving them back."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    subprocess.run([sys.executable, "-c", DIES, str(home), *map(str, shards)], check=True, env=environment)
 
 
 def change(file: Path, **fields: object) -> None:
@@ -93,3 +112,26 @@ def test_work_whose_claim_was_lost_is_dropped(tmp_path: Path, draw_pairs: Any) -
     assert [(step.pairs, step.finished) for step in told] == [(2, False)]
     assert [path.name for path in (tmp_path / "priors/text").iterdir()] == ["fingerprint.json"]
     assert json.loads((tmp_path / "logs/claims/shard-000000.json").read_text())["token"] == "another's"
+
+
+def test_what_a_process_left_that_died_behind_its_commit_is_swept(tmp_path: Path) -> None:
+    """Its shard is done, so nobody takes the claim again. The living and other hosts keep theirs."""
+    take_and_die(tmp_path, 1, 3)
+    mine = Claims(LocalPlace(tmp_path))
+    assert mine.take(2)
+    change(tmp_path / NAME, host="elsewhere")
+    Claims(LocalPlace(tmp_path)).sweep()
+    left = sorted(file.name for file in (tmp_path / "logs/claims").iterdir())
+    assert left == ["shard-000002.json", "shard-000003.json"]
+    mine.close()
+
+
+def test_a_run_sweeps_the_claim_of_a_shard_that_is_done(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(4)
+    caption(tmp_path / "s", folders, shard_size=2)
+    store = tmp_path / "s"
+    (store / "priors/text/shard-000001.json").unlink()
+    take_and_die(store, 0)
+    assert list((store / "logs/claims").iterdir())
+    caption(store, folders, shard_size=2)
+    assert not list((store / "logs/claims").iterdir())
