@@ -16,6 +16,7 @@ RUN useradd --uid 1000 --create-home fusion && mkdir -p /data /work/stores /work
 COPY --from=build /opt/fusioncli /opt/fusioncli
 ENV PATH=/opt/fusioncli/bin:$PATH FUSIONCLI_DATA=/data
 USER 1000
+STOPSIGNAL SIGINT
 WORKDIR /work
 VOLUME ["/data", "/work"]
 EXPOSE 7860

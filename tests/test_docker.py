@@ -54,9 +54,34 @@ def test_an_image_is_staged_pinned_unprivileged_and_watched(path: Path) -> None:
     assert f"--uid {user} " in " ".join(values(path, "RUN"))
     assert "HEALTHCHECK" in dict(instructions(path))
     assert {"/data", "/work"} <= set(json.loads(values(path, "VOLUME")[-1]))
+    assert values(path, "STOPSIGNAL") == ["SIGINT"], "SIGTERM does nothing to Python as the first process"
     assert any("--from=build" in copy for copy in values(path, "COPY"))
     for run in values(path, "RUN"):
         assert "pip install" not in run or " -c " in run, f"{run}: installs without constraints"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_its_user_may_write_where_volumes_lie(path: Path, tmp_path: Path) -> None:
+    """A volume on a folder that the image lacks belongs to root. The step runs here, with other programs for root's."""
+    (step,) = (step for step in values(path, "RUN") if "useradd" in step)
+    users = tmp_path / "users"
+    users.write_text("" if values(path, "FROM")[-1].startswith("python:") else "ubuntu 1000\n")  # as Ubuntu 24.04 has
+    programs = {
+        "id": f'grep -q "^$1 " {users}',
+        "userdel": f'sed -i "/^$1 /d" {users}',
+        "useradd": f'! grep " 1000$" {users} && echo "${{!#}} 1000" >> {users} && mkdir -p {tmp_path}/home/"${{!#}}"',
+        "chown": f'echo "$@" >> {tmp_path}/owned',
+    }
+    for name, script in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\nset -e\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    inside = re.sub(r" /(?=data|work|home)", f" {tmp_path}/", step)
+    subprocess.run(["bash", "-euc", inside], env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True)
+    assert users.read_text() == "fusion 1000\n"
+    owned = (tmp_path / "owned").read_text().split()
+    for volume in json.loads(values(path, "VOLUME")[-1]):
+        assert (tmp_path / volume[1:]).is_dir(), f"{volume}: docker would make it, for root"
+        assert volume == "/data" or any(f"{tmp_path}{volume}".startswith(place) for place in owned if "/" in place)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -99,7 +124,10 @@ def test_the_services_fit_together() -> None:
         assert service["cap_drop"] == ["ALL"], name
         for volume in service["volumes"]:
             source = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", volume).split(":")[0]
-            assert source.startswith("./") or source in volumes, f"{name}: no volume {source}"
+            if source.startswith("."):  # compose takes it from its file's folder, not from where it is called
+                assert (DOCKER / source).resolve() == REPOSITORY / "data", f"{name}: {source}"
+            else:
+                assert source in volumes, f"{name}: no volume {source}"
         for port in service.get("ports", ()):
             assert port.startswith("127.0.0.1:"), f"{name}: {port} is open to other machines"
         for other in service.get("depends_on", ()):
@@ -118,6 +146,10 @@ def test_rays_launcher_accepts_the_cluster() -> None:
     cluster = prepare_config(yaml.safe_load((DOCKER / "ray-cluster.yaml").read_text()))
     validate_config(cluster)
     assert cluster["max_workers"] == len(cluster["provider"]["worker_ips"])
+    assert "/opt" not in "\n".join(cluster["setup_commands"]), "ssh_user is not root"
+    machines = 1 + len(cluster["provider"]["worker_ips"])
+    asked = re.findall(r"--runner ray --workers (\d+)", (DOCKER / "ray-cluster.yaml").read_text())
+    assert asked == [str(machines)], "a worker for every GPU"
 
 
 def test_what_an_image_brings_stays_as_it_is() -> None:

@@ -142,7 +142,8 @@ def test_a_prior_begun_wrongly_says_how_to_begin_anew(tmp_path: Path, draw_pairs
     folders = draw_pairs(2)
     with pytest.raises(InputError, match="width=0: at least 1"):
         caption(tmp_path / "s", folders, embedder_settings={"width": "0"})
-    (tmp_path / "s/priors/text").mkdir(parents=True)
+    assert not (tmp_path / "s").exists()
+    caption(tmp_path / "s", folders, prior="other")
     for width, again in (("64", "32"), ("32", "64")):
         Job(JobSpec(**spec_of(tmp_path / "s", width))).close()
         with pytest.raises(FingerprintMismatch, match="nothing being captioned yet, remove .*/priors/text"):
