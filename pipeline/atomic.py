@@ -38,8 +38,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` (UTF-8) to ``path`` atomically."""
-    write_bytes(path, text.encode())
+    """Write ``text`` (UTF-8) to ``path`` atomically.
+
+    Bytes of a file name that are in no encoding are written as ``\\udcfc`` and the like, which JSON reads back as they were.
+    """
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusion.bench_run import write_tables
 from fusion.report.gallery import Shot, busiest_crops, choose, edge_errors, worst_cases
 from fusion.report.page import script_json, write_page
 from fusion.report.pareto import LINE, Dot, frontier, nice_ticks, pareto_plot, spread
@@ -178,3 +182,15 @@ def test_tables_mark_and_escape(result: DatasetResult) -> None:
     assert rf"\textbf{{{best:.3f}}}" in latex
     assert r"A set \& more" in latex
     assert latex.count(r"\\") == 1 + len(result.methods)
+
+
+def test_a_folder_whose_name_is_in_no_encoding_loses_no_results(result: DatasetResult, tmp_path: Path) -> None:
+    """As an archive from a system with another encoding may leave one."""
+    folder = os.fsdecode(b"/data/f\xfcsion")
+    methods = {name: replace(card, source=folder) for name, card in result.methods.items()}
+    run = BenchResult(datasets=(replace(result, methods=methods),), machine={}, command=f"fusioncli bench {folder}")
+    write_tables(run, tmp_path)
+    write_page(tmp_path / "index.html", run, [])
+    written = json.loads((tmp_path / "bench.json").read_text())
+    assert written["datasets"][0]["methods"][0]["source"] == folder
+    assert r"/data/f\udcfcsion" in (tmp_path / "index.html").read_text()
