@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 from fusion.results import Cost, DatasetResult, image_rows
 from fusion.significance import Summary
 
 ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 DECIMALS = 3
+LATEX = str.maketrans(
+    {letter: f"\\{letter}" for letter in "&%_#${}"}
+    | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "–": "--"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+)
 RANK_NOTE = "Best and second best are marked among the methods that fuse; a source shown alone is not ranked."
 
 
@@ -153,12 +159,10 @@ def gaps(result: DatasetResult) -> list[str]:
 
 
 def latex_text(text: str) -> str:
-    """Escape what LaTeX would read as a command."""
-    for raw, safe in (("\\", r"\textbackslash{}"), ("&", r"\&"), ("%", r"\%"), ("_", r"\_"), ("#", r"\#"), ("–", "--")):
-        text = text.replace(raw, safe)
-    return text
+    """Escape what LaTeX would read as a command, or show as another letter."""
+    return text.translate(LATEX)
 
 
 def markdown_text(text: str) -> str:
-    """Escape what would break a Markdown table."""
-    return text.replace("|", r"\|").replace("*", r"\*").replace("_", r"\_")
+    """Escape what would break a Markdown table or be read as a mark."""
+    return re.sub(r"([\\|*_`<\[])", r"\\\1", text)

@@ -194,3 +194,12 @@ def test_a_folder_whose_name_is_in_no_encoding_loses_no_results(result: DatasetR
     written = json.loads((tmp_path / "bench.json").read_text())
     assert written["datasets"][0]["methods"][0]["source"] == folder
     assert r"/data/f\udcfcsion" in (tmp_path / "index.html").read_text()
+
+
+def test_latex_and_markdown_show_any_name_as_it_is(result: DatasetResult) -> None:
+    name = r"a^2 {b} $c$ ~\d <e>"
+    methods = {"student": replace(result.methods["student"], title=name)}
+    named = replace(result, methods=methods, values={"student": result.values["student"]})
+    written = r"a\textasciicircum{}2 \{b\} \$c\$ \textasciitilde{}\textbackslash{}d \textless{}e\textgreater{}"
+    assert f"\n{written} & " in latex_table(named)
+    assert r"| a^2 {b} $c$ ~\\d \<e> | " in markdown_table(named)
