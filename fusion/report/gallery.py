@@ -52,9 +52,10 @@ def choose(result: DatasetResult, most: int = 10) -> dict[str, list[str]]:
     chosen: dict[str, list[str]] = {}
     lead = result.lead
     for metric in headlines(result):
+        end = "highest" if result.better[metric] == "lower" else "lowest"
         for key in worst_cases(result, lead, metric):
             if key in chosen or len(chosen) < most:
-                chosen.setdefault(key, []).append(f"among the lowest {metric} of {result.methods[lead].title}")
+                chosen.setdefault(key, []).append(f"among the {end} {metric} of {result.methods[lead].title}")
     typical = [result.keys[round(index * (len(result.keys) - 1) / 3)] for index in range(4)]
     for key in typical:
         if len(chosen) < most:

@@ -233,7 +233,7 @@ def _worst_section(dataset: DatasetResult, gallery: list[dict[str, Any]], suffix
     if not columns:
         return None
     title = dataset.methods[lead].title
-    html = f'<p class="quiet">The pairs on which {escape(title)} scores lowest; each opens in the gallery.</p>'
+    html = f'<p class="quiet">The pairs on which {escape(title)} does worst; each opens in the gallery.</p>'
     html += f'<div class="card worst">{"".join(columns)}</div>'
     return Section(anchor=f"worst-{dataset.name}", title=f"Worst cases{suffix}", html=html)
 

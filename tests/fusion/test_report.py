@@ -203,3 +203,15 @@ def test_latex_and_markdown_show_any_name_as_it_is(result: DatasetResult) -> Non
     written = r"a\textasciicircum{}2 \{b\} \$c\$ \textasciitilde{}\textbackslash{}d \textless{}e\textgreater{}"
     assert f"\n{written} & " in latex_table(named)
     assert r"| a^2 {b} $c$ ~\\d \<e> | " in markdown_table(named)
+
+
+def test_the_worst_of_a_metric_where_less_is_better_are_the_highest(result: DatasetResult, tmp_path: Path) -> None:
+    few = replace(result, metrics=("Nabf",))
+    reasons = {reason for why in choose(few).values() for reason in why}
+    assert "among the highest Nabf of student" in reasons
+    assert not any("lowest" in reason for reason in reasons)
+    assert "among the lowest VIF of student" in {reason for why in choose(result).values() for reason in why}
+    pictures = {name: np.zeros((8, 8), dtype=np.uint8) for name in ("visible", "infrared", "student")}
+    shots = [Shot(dataset="set", key=key, why=(), pictures=pictures) for key in KEYS]
+    write_page(tmp_path / "index.html", BenchResult(datasets=(few,), machine={}, command=""), shots)
+    assert "scores lowest" not in (tmp_path / "index.html").read_text()
