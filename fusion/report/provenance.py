@@ -24,7 +24,7 @@ def provenance_section(result: BenchResult) -> Section:
                 else "–"
             )
             source = escape(card.source + text)
-            methods[card.title, card.source] = (
+            methods[card.title, card.source, card.text, card.digest] = (
                 f"<tr><th scope='row'>{escape(card.title)}</th><td>{source}</td><td>{weights}</td><td>{timing}</td></tr>"
             )
     data = "".join(

@@ -18,6 +18,7 @@ from fusion.bench_run import write_tables
 from fusion.report.gallery import Shot, busiest_crops, choose, edge_errors, worst_cases
 from fusion.report.page import script_json, write_page
 from fusion.report.pareto import LINE, Dot, frontier, nice_ticks, pareto_plot, spread
+from fusion.report.provenance import provenance_section
 from fusion.report.words import sentences
 from fusion.results import BenchResult, Cost, DatasetResult, MethodCard
 from fusion.tables import latex_table, markdown_table
@@ -215,3 +216,15 @@ def test_the_worst_of_a_metric_where_less_is_better_are_the_highest(result: Data
     shots = [Shot(dataset="set", key=key, why=(), pictures=pictures) for key in KEYS]
     write_page(tmp_path / "index.html", BenchResult(datasets=(few,), machine={}, command=""), shots)
     assert "scores lowest" not in (tmp_path / "index.html").read_text()
+
+
+def test_the_page_tells_every_text_of_a_teacher(result: DatasetResult) -> None:
+    """One network, two data sets, a store of texts for each."""
+    card = replace(result.methods["student"], digest="abc")
+    found = tuple(
+        replace(result, name=name, methods={**result.methods, "student": replace(card, text=f"stores/{name}")})
+        for name in ("one", "other")
+    )
+    html = provenance_section(BenchResult(datasets=found, machine={}, command="")).html
+    assert "text: stores/one" in html and "text: stores/other" in html
+    assert html.count("<th scope='row'>maximum</th>") == 1
