@@ -46,7 +46,8 @@ def _standing(result: DatasetResult) -> str:
     if lead == "maximum" or "maximum" not in result.methods:
         return ""
     parts = [_against(metric, result.comparison(lead, "maximum", metric)) for metric in headlines(result)]
-    return f"{result.methods[lead].title} against that maximum: {'; '.join(part for part in parts if part)}."
+    said = "; ".join(part for part in parts if part)
+    return f"{result.methods[lead].title} against that maximum: {said}." if said else ""
 
 
 def _against(metric: str, found: Comparison) -> str:

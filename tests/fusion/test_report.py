@@ -228,3 +228,8 @@ def test_the_page_tells_every_text_of_a_teacher(result: DatasetResult) -> None:
     html = provenance_section(BenchResult(datasets=found, machine={}, command="")).html
     assert "text: stores/one" in html and "text: stores/other" in html
     assert html.count("<th scope='row'>maximum</th>") == 1
+
+
+def test_nothing_is_said_of_a_comparison_without_values(result: DatasetResult) -> None:
+    values = {name: {"VIF": [None] * 8, "Nabf": [0.5] * 8} for name in result.methods}
+    assert not any("against that maximum" in text for text in sentences(replace(result, values=values)))
