@@ -11,6 +11,8 @@ from fusion.significance import Summary
 
 ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 DECIMALS = 3
+SMALL = 0.01  # below it three decimals are less than two digits
+TINY = 1e-6  # below it a value is the rounding of 0
 LATEX = str.maketrans(
     {letter: f"\\{letter}" for letter in "&%_#${}"}
     | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "–": "--"}
@@ -24,16 +26,19 @@ def headings(result: DatasetResult) -> list[str]:
     return [f"{metric} {ARROWS[result.better[metric]]}".strip() for metric in result.metrics]
 
 
-def number(value: float | None, decimals: int = DECIMALS) -> str:
-    """Fixed decimals; a dash for what is undefined."""
-    return "–" if value is None else f"{value:.{decimals}f}"
+def number(value: float | None) -> str:
+    """Three decimals, of a small value two digits; a dash for what is undefined."""
+    if value is None:
+        return "–"
+    return f"{value:.2g}" if TINY <= abs(value) < SMALL else f"{value:.{DECIMALS}f}"
 
 
-def half_width(summary: Summary) -> float | None:
-    """Half the confidence interval."""
+def margin(summary: Summary) -> str:
+    """Half the confidence interval behind a ±, with the decimals of the mean unless they would show 0; else nothing."""
     if summary.low is None or summary.high is None:
-        return None
-    return (summary.high - summary.low) / 2
+        return ""
+    half = (summary.high - summary.low) / 2
+    return f"± {number(half)}" if half < 10**-DECIMALS / 2 else f"± {half:.{DECIMALS}f}"
 
 
 def costs(cost: Cost | None) -> tuple[str, str, str, str]:
@@ -92,10 +97,7 @@ def markdown_table(result: DatasetResult) -> str:
         for metric in result.metrics:
             summary = result.summaries[name][metric]
             mark = marks.get(result.ranks[metric].get(name, 0), "")
-            spread = half_width(summary)
-            cells.append(
-                f"{mark}{number(summary.mean)}{mark}" + (f" ± {spread:.{DECIMALS}f}" if spread is not None else "")
-            )
+            cells.append(f"{mark}{number(summary.mean)}{mark} {margin(summary)}".rstrip())
         parameters, _, latency, _ = costs(card.cost)
         lines.append(f"| {markdown_text(card.title)} | " + " | ".join(cells) + f" | {parameters} | {latency} |")
     return "\n".join([*lines, "", "± is half of the 95 % bootstrap interval. " + RANK_NOTE, *gaps(result), ""])

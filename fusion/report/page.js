@@ -8,7 +8,11 @@
     element.append(...children);
     return element;
   };
-  const number = (value) => (value === null || value === undefined ? "–" : value.toFixed(3));
+  const number = (value) => {
+    if (value === null || value === undefined) return "–";
+    const small = Math.abs(value) >= 1e-6 && Math.abs(value) < 0.01;
+    return small ? String(Number(value.toPrecision(2))) : value.toFixed(3);
+  };
 
   /* Tables: a click or Enter on a heading sorts; what is undefined stays last. */
   for (const table of all("table.sortable")) {

@@ -16,7 +16,7 @@ from fusion.report.provenance import provenance_section
 from fusion.report.section import Section
 from fusion.report.words import headlines, sentences
 from fusion.results import BenchResult, DatasetResult
-from fusion.tables import RANK_NOTE, costs, headings, number
+from fusion.tables import RANK_NOTE, costs, headings, margin, number
 from pipeline.atomic import write_text
 from pipeline.console import progress
 
@@ -171,7 +171,7 @@ def _score_cell(dataset: DatasetResult, method: str, metric: str) -> str:
     rank = {1: "best", 2: "second"}.get(dataset.ranks[metric].get(method, 0), "")
     if summary.mean is None or summary.low is None or summary.high is None:
         return '<td data-value="" title="undefined on every image">–</td>'
-    spread = f"<small>± {(summary.high - summary.low) / 2:.3f}</small>"
+    spread = f"<small>{margin(summary)}</small>"
     tip = f"95 % interval {summary.low:.4f} to {summary.high:.4f}, {summary.count} images"
     return (
         f'<td class="{rank}" data-value="{summary.mean}" title="{tip}"><span>{number(summary.mean)}</span>{spread}</td>'

@@ -57,7 +57,7 @@ def _against(metric: str, found: Comparison) -> str:
     if found.p >= SURE:
         return f"{metric} no clear difference (better on {found.wins} of {total} pairs, p = {found.p:.2f})"
     way = "better" if found.gain > 0 else "worse"
-    return f"{metric} {way} by {abs(found.gain):.3f} (better on {found.wins} of {total} pairs, {p_text(found.p)})"
+    return f"{metric} {way} by {number(abs(found.gain))} (better on {found.wins} of {total} pairs, {p_text(found.p)})"
 
 
 def p_text(p: float) -> str:

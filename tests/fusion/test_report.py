@@ -16,7 +16,7 @@ import pytest
 
 from fusion.bench_run import write_tables
 from fusion.report.gallery import Shot, busiest_crops, choose, edge_errors, worst_cases
-from fusion.report.page import script_json, write_page
+from fusion.report.page import score_table, script_json, write_page
 from fusion.report.pareto import LINE, Dot, frontier, nice_ticks, pareto_plot, spread
 from fusion.report.provenance import provenance_section
 from fusion.report.words import sentences
@@ -233,3 +233,15 @@ def test_the_page_tells_every_text_of_a_teacher(result: DatasetResult) -> None:
 def test_nothing_is_said_of_a_comparison_without_values(result: DatasetResult) -> None:
     values = {name: {"VIF": [None] * 8, "Nabf": [0.5] * 8} for name in result.methods}
     assert not any("against that maximum" in text for text in sentences(replace(result, values=values)))
+
+
+def test_a_value_under_a_thousandth_is_not_shown_as_zero(result: DatasetResult) -> None:
+    """A share of spurious edges of 0.0004 is one, and half of 0.0008."""
+    shares = {"visible": 0.0, "maximum": 0.0008, "</script><b>": 0.0042, "student": 0.0004}
+    values = {name: {"VIF": [share] * 7 + [2 * share], "Nabf": [0.5] * 8} for name, share in shares.items()}
+    small = replace(result, values=values, better={"VIF": "lower", "Nabf": "lower"})
+    mean = small.summaries["student"]["VIF"].mean
+    assert mean == pytest.approx(0.00045)
+    for table in (markdown_table(small), latex_table(small), score_table(small)):
+        assert "0.00045" in table and "0.0009" in table and "0.0047" in table
+    assert "± 0.000 " not in markdown_table(small).split("| student")[1].split("|")[1]
