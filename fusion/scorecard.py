@@ -125,7 +125,7 @@ def header(path: Path, problems: list[str]) -> ImageInfo | None:
         problems.append(str(error))
         return None
     with Image.open(path) as image:
-        if getattr(image, "n_frames", 1) > 1:
+        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # a phone's photo, with a preview behind it
             problems.append(f"{path} is animated or has several pages")
     if info.mode in SIXTEEN_BIT_MODES:
         problems.append(f"{path} is 16-bit")

@@ -191,3 +191,12 @@ def test_boxes_add_what_targets_keep(folders: tuple[Path, Path, Path], tmp_path:
     (labels / "000.txt").unlink()
     with pytest.raises(InputError, match="no such label file"):
         score_files(*folders, names=["EN"], boxes=labels)
+
+
+def test_a_phones_photo_with_a_preview_is_one_image(folders: tuple[Path, Path, Path]) -> None:
+    """The format MPO, with the suffix .jpg; `fuse` and `bench` read it too."""
+    photo = Image.fromarray(picture(1, (48, 56, 3)))
+    (folders[0] / "001.webp").unlink()
+    photo.save(folders[0] / "001.jpg", format="MPO", save_all=True, append_images=[photo.resize((28, 24))])
+    assert Image.open(folders[0] / "001.jpg").n_frames == 2
+    assert score_files(*folders, names=["EN", "CC"]).images["001"]["CC"] is not None
