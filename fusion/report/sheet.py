@@ -85,9 +85,12 @@ def write_sheet(
 
 
 def check_sheet(path: Path) -> None:
-    """Raises InputError where the name is not that of a picture, before any work."""
+    """Raises InputError where the name is not that of a picture, or not in a folder, before any work."""
     if path.suffix not in FORMATS:
         raise InputError(f"--sheet {path}: a file name ending in {', '.join(FORMATS)} is expected")
+    there = next(parent for parent in path.absolute().parents if parent.exists())
+    if not there.is_dir():
+        raise InputError(f"--sheet {path}: {there} is a file where a folder was expected; name another")
 
 
 def draw_page(rows: Sequence[Row], number: int = 1) -> Image.Image:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fusion.report.sheet import CELL, CROP, GAP, LINE, PAIRS, ZOOM, Row, crops_of, draw_page, write_sheet
+from fusion.report.sheet import CELL, CROP, GAP, LINE, PAIRS, ZOOM, Row, check_sheet, crops_of, draw_page, write_sheet
 from pipeline.errors import InputError
 from pipeline.pairs import evenly_spaced
 
@@ -63,3 +63,10 @@ def test_pages_are_numbered_and_the_format_is_the_suffix(tmp_path: Path) -> None
     assert Image.open(pages[0]).format == "WEBP"
     with pytest.raises(InputError, match="ending in .png"):
         write_sheet(tmp_path / "sheet", "msrs", [row()])
+
+
+def test_a_sheet_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("")
+    with pytest.raises(InputError, match=r"notes is a file where a folder was expected"):
+        check_sheet(tmp_path / "notes" / "sheets" / "sheet.png")
+    check_sheet(tmp_path / "new" / "sheets" / "sheet.png")
