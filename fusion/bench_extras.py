@@ -10,13 +10,14 @@ import numpy as np
 
 from fusion.benchmark import BenchSet
 from fusion.ceiling import covered, push
+from fusion.metrics.vif import SMALLEST_SIDE
 from fusion.published import TABLES, load_paper, published_table
 from fusion.report.section import Section
 from fusion.results import DatasetResult, ExtraTable
 from fusion.tables import number
 from pipeline.console import progress
 from pipeline.errors import InputError
-from pipeline.pairs import evenly_spaced, read_pair
+from pipeline.pairs import evenly_spaced, pair_size, read_pair
 
 TEXT = ' data-kind="text"'
 
@@ -45,10 +46,16 @@ def published(datasets: Sequence[DatasetResult], numbers: tuple[str, ...] = TABL
     return tables
 
 
-def check_ceiling(convention: str, metrics: Sequence[str]) -> None:
-    """Raises InputError where the ceiling has nothing to be compared with."""
+def check_ceiling(convention: str, metrics: Sequence[str], sets: Sequence[BenchSet], count: int) -> None:
+    """Raises InputError where the ceiling has nothing to be compared with, or a pair is too small for VIF."""
     if convention != "standard" or not {"VIF", "Qabf"} <= set(metrics):
         raise InputError("--ceiling needs VIF and Qabf among the metrics, in the convention standard")
+    for pair in (one.pairs[index] for one in sets for index in evenly_spaced(len(one.pairs), count)):
+        height, width = pair_size(pair)
+        if min(height, width) < SMALLEST_SIDE:
+            raise InputError(
+                f"--ceiling: {pair.first} is {width} x {height} pixels; VIF needs {SMALLEST_SIDE} x {SMALLEST_SIDE} at least"
+            )
 
 
 def ceilings(bench: BenchSet, result: DatasetResult, count: int) -> ExtraTable:

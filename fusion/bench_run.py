@@ -20,13 +20,14 @@ from fusion.report.section import Section
 from fusion.report.sheet import PAIRS, PAIRS_A_PAGE, Row, check_sheet, columns, write_sheet
 from fusion.results import BenchResult, DatasetResult, ExtraTable
 from fusion.score import convention_named, known_names
+from fusion.scorecard import listed, plural
 from fusion.tables import csv_table, latex_table, markdown_table
-from fusion.targets import labels_beside
+from fusion.targets import boxes_of, labels_beside
 from pipeline.atomic import write_text
 from pipeline.console import progress
 from pipeline.errors import InputError
 from pipeline.manifest import Manifest, load_manifest
-from pipeline.pairs import Pair, data_root, evenly_spaced, images_in, read_pair
+from pipeline.pairs import Pair, data_root, evenly_spaced, images_in, pair_size, read_pair
 
 MOST_SHOTS = 12  # pairs in the gallery, over all data sets
 
@@ -157,8 +158,23 @@ def bench_sets(options: BenchOptions) -> list[BenchSet]:
         boxes = options.boxes or labels_beside(root / manifest.folder, split)
         if boxes is not None and not boxes.is_dir():
             raise InputError(f"--boxes {boxes}: no such folder of label files")
+        check_pairs(pairs, boxes)
         sets.append(BenchSet(manifest=manifest, split=split, pairs=tuple(pairs), methods=tuple(methods), boxes=boxes))
     return sets
+
+
+def check_pairs(pairs: Sequence[Pair], boxes: Path | None) -> None:
+    """Read all headers, and all label files where there are any; one InputError for all that do not fit."""
+    problems: list[str] = []
+    for pair in pairs:
+        try:
+            size = pair_size(pair)
+            if boxes is not None:
+                boxes_of(boxes, pair.stem, size)
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError(problems[0] if len(problems) == 1 else listed(problems, plural(problems)))
 
 
 def stems_of(manifest: Manifest, root: Path) -> frozenset[str]:
@@ -172,7 +188,8 @@ def extra_tables(
 ) -> Callable[[Sequence[DatasetResult]], list[ExtraTable]]:
     """What makes the tables that were asked for beside the scores; all they need is read and checked here and now."""
     if options.ceiling:
-        check_ceiling(options.convention, known_names(convention_named(options.convention), options.metrics))
+        metrics = known_names(convention_named(options.convention), options.metrics)
+        check_ceiling(options.convention, metrics, sets, options.ceiling)
     detection = detection_task(
         sets,
         data_root(options.root),

@@ -152,6 +152,7 @@ def test_missing_images_are_counted_in_every_table(root: Path) -> None:
         (("--masks", "theirs={root}/masks", *MASKS, "--mask-labels", "{root}/many"), "many: a label holds class 7"),
         (("--masks", "theirs={root}/masks", *MASKS, "--mask-labels", "{root}/ignored"), "no labelled pixel at all"),
         (("--boxes", "nowhere"), "--boxes nowhere"),
+        (("--boxes", "{root}/few"), "2 problems: {root}/few/00002N.txt: no such label file"),
         (("--ceiling", "1", "--metrics", "EN"), "--ceiling needs VIF and Qabf"),
         (("--sheet", "sheet"), "ending in .png"),
         (("--table", "3"), "fusioncli caption --dataset msrs"),
@@ -164,7 +165,26 @@ def test_wrong_extras_are_one_sentence_before_any_work(root: Path, words: tuple[
             Image.fromarray(np.full((HEIGHT, width), label, dtype=np.uint8)).save(root / name / f"{stem}.png")
         (root / "empty").mkdir(exist_ok=True)
         (root / "empty" / f"{stem}.txt").write_text("")
+    (root / "few").mkdir()
+    (root / "few" / "00001D.txt").write_text("")
     done = bench(root, *(word.format(root=root) for word in words), "--stores", root / "stores")
-    assert expected in str(done.exception)
+    assert expected.format(root=root) in str(done.exception)
     assert "\n" not in str(done.exception)
+    assert not (root / "bench").exists()
+
+
+@pytest.mark.parametrize(
+    ("size", "other", "words", "expected"),
+    [
+        ((WIDTH, HEIGHT), (WIDTH + 1, HEIGHT), (), "00003N.png is 81 x 64: the two images of a pair must be"),
+        ((WIDTH, 40), (WIDTH, 40), ("--ceiling", "3"), "00003N.png is 80 x 40 pixels; VIF needs 41 x 41 at least"),
+    ],
+)
+def test_a_pair_that_does_not_fit_is_found_before_any_work(
+    root: Path, size: tuple[int, int], other: tuple[int, int], words: tuple[str, ...], expected: str
+) -> None:
+    Image.new("RGB", size).save(root / "data" / "msrs" / "test" / "vi" / "00003N.png")
+    Image.new("L", other).save(root / "data" / "msrs" / "test" / "ir" / "00003N.png")
+    Image.new("L", size).save(root / "rival" / "00003N.png")
+    assert expected in str(bench(root, *words).exception)
     assert not (root / "bench").exists()
