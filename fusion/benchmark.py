@@ -83,7 +83,7 @@ def methods_for(
     dataset = manifest.name
     chosen = {name: source.replace("{dataset}", dataset) for name, source in given.items()}
     methods = baseline_methods(manifest.names)
-    taken = {method.card.name for method in methods}
+    taken = {name for method in methods for name in (method.card.name, method.card.title)}
     for name, source in (chosen or _usual_networks(manifest, runs, device)).items():
         if name in (".", "..") or "/" in name or "\\" in name:
             raise InputError(f"--method {name}={source}: a name is also that of a folder of images; leave out / and \\")

@@ -59,6 +59,8 @@ def detection_task(
     """Read and load all that detection needs, so that what is wrong is said before any work; None if not asked for."""
     if not detector and not predictions:
         return None
+    if detector:
+        _check_names("--predictions", predictions, sets)
     found = {one.manifest.name: labels or labels_beside(root / one.manifest.folder, one.split) for one in sets}
     lacking = [name for name, folder in found.items() if folder is None]
     if lacking:
@@ -95,6 +97,10 @@ def segmentation_task(
         return None
     if labels is None or not names:
         raise InputError("segmentation needs --mask-labels (a folder of label masks) and --mask-classes (names)")
+    if "" in names or len(set(names)) < len(names):
+        raise InputError(f"--mask-classes {','.join(names)}: every class needs a name of its own, in order")
+    if segmenter:
+        _check_names("--masks", masks, sets)
     task = SegmentationTask(
         segmenter=segmenter,
         segment=load_segmenter(segmenter, device=device) if segmenter else None,
@@ -199,6 +205,14 @@ def fused_images(bench: BenchSet, method: Method, out: Path, doing: str) -> Iter
             fused = fuse_once(method, pair, visible, infrared, out / "fused" / bench.manifest.name)
             if fused is not None:
                 yield pair, fused
+
+
+def _check_names(option: str, given: Mapping[str, str], sets: Sequence[BenchSet]) -> None:
+    """Raises InputError where a row of the table would hide one of a method."""
+    titles = {method.card.title for one in sets for method in one.methods}
+    for name in given:
+        if name in titles:
+            raise InputError(f"{option} {name}: a method of this benchmark is called so; choose another name")
 
 
 def _predicted(task: DetectionTask, folder: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, list[Box]]:

@@ -113,7 +113,7 @@ def bench(
             segmenter=segmenter,
             masks=_named("--masks", masks),
             mask_labels=mask_labels,
-            mask_classes=tuple(mask_classes.split(",")) if mask_classes else (),
+            mask_classes=tuple(name.strip() for name in mask_classes.split(",")) if mask_classes else (),
             sheet=sheet,
             command=shlex.join(["fusioncli", *sys.argv[1:]]),
         )
