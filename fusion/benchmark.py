@@ -15,7 +15,7 @@ import torch
 from fusion.cost_memory import measure_costs
 from fusion.default_weights import shipped_for
 from fusion.fused_folder import FolderMethod, is_folder_of_images
-from fusion.image_memory import fuse_once
+from fusion.image_memory import fuse_once, is_kept
 from fusion.methods import (
     Method,
     NetworkMethod,
@@ -184,10 +184,12 @@ def _score_pairs(bench: BenchSet, scores: ScoreMemory, folder: Path, device: str
             for name, identity in identities.items():
                 bar.update(task, doing=f"{pair.stem} {name}")
                 known = scores.remembered(identity)
+                if known is None or not is_kept(methods[name], pair, folder):
+                    picture = fuse_once(methods[name], pair, visible, infrared, folder)
+                    if known is None and picture is not None:
+                        fused[name] = picture
                 if known is not None:
                     found[name] = known
-                elif (picture := fuse_once(methods[name], pair, visible, infrared, folder)) is not None:
-                    fused[name] = picture
                 bar.advance(task)
             bar.update(task, doing=f"{pair.stem} scores")
             with one_thread():

@@ -14,6 +14,7 @@ from pipeline.errors import InputError
 from pipeline.images import Picture, read_image
 from pipeline.pairs import Pair
 
+MARK = "made-by.json"  # what made the images of a folder
 MADE_OF = "Sources"  # the text in a kept PNG: SHA-256 over the pixels of both its sources
 
 
@@ -22,16 +23,15 @@ def fuse_once(method: Method, pair: Pair, visible: Picture, infrared: Picture, f
     if not isinstance(method, NetworkMethod):
         return method.fuse(pair, visible, infrared)
     place = folder / method.card.name
-    label = method.identity
-    mark = place / "made-by.json"
-    if not mark.is_file() or mark.read_text(encoding="utf-8", errors="replace") != label:
+    mark = place / MARK
+    if not _made_by(mark, method):
         place.mkdir(parents=True, exist_ok=True)
         old = list(place.glob("*.png"))
         if old and not mark.is_file():
             raise InputError(f"{place}: holds images that a benchmark has not made; move them, or give another --out")
         for path in old:
             path.unlink()
-        write_text(mark, label)
+        write_text(mark, method.identity)
     path = place / f"{pair.key}.png"
     made_of = hashlib.sha256(visible.pixels.tobytes() + infrared.pixels.tobytes()).hexdigest()
     if path.is_file() and _made_of(path) == made_of:
@@ -43,6 +43,18 @@ def fuse_once(method: Method, pair: Pair, visible: Picture, infrared: Picture, f
         with atomic_path(path) as temporary:
             Image.fromarray(fused).save(temporary, compress_level=1, pnginfo=told)
     return fused
+
+
+def is_kept(method: Method, pair: Pair, folder: Path) -> bool:
+    """Whether the image that ``fuse_once`` keeps of a pair is there; true of a method that it keeps none of."""
+    if not isinstance(method, NetworkMethod):
+        return True
+    place = folder / method.card.name
+    return (place / f"{pair.key}.png").is_file() and _made_by(place / MARK, method)
+
+
+def _made_by(mark: Path, method: NetworkMethod) -> bool:
+    return mark.is_file() and mark.read_text(encoding="utf-8", errors="replace") == method.identity
 
 
 def _made_of(path: Path) -> str | None:

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from bench_pairs import SIZE, drawn_root, options
-from fusion.bench_run import run_all
+from fusion.bench_run import bench_sets, run_all
+from fusion.benchmark import run_bench
 from fusion.catalog import NETWORKS
 from fusion.cost_memory import measure_costs
 from fusion.methods import code_files
@@ -137,6 +138,19 @@ def test_images_that_a_benchmark_has_not_made_stay(root: Path) -> None:
     with pytest.raises(InputError, match="holds images that a benchmark has not made"):
         run_all(chosen)
     assert precious.is_file()
+
+
+def test_all_images_of_a_method_are_there_under_a_new_name(root: Path) -> None:
+    """Its scores are known, so nothing is scored; the images beside them are not those of the gallery alone."""
+    out = root.parent / "bench"
+    for name in ("first", "second"):
+        (one,) = bench_sets(options(root, methods={name: "nano"}))
+        run_bench(one, out=out, names=("EN",), with_cost=False)
+    first, second = (out / "fused" / "synthetic" / name for name in ("first", "second"))
+    assert len(list(first.glob("*.png"))) == 4
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == {
+        path.name: path.read_bytes() for path in second.iterdir()
+    }
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b'{"nano": 3}', b"\xff"])
