@@ -159,7 +159,16 @@ def bench_sets(options: BenchOptions) -> list[BenchSet]:
         if boxes is not None and not boxes.is_dir():
             raise InputError(f"--boxes {boxes}: no such folder of label files")
         check_pairs(pairs, boxes)
-        sets.append(BenchSet(manifest=manifest, split=split, pairs=tuple(pairs), methods=tuple(methods), boxes=boxes))
+        sets.append(
+            BenchSet(
+                manifest=manifest,
+                split=split,
+                pairs=tuple(pairs),
+                methods=tuple(methods),
+                boxes=boxes,
+                whole=options.limit is None,
+            )
+        )
     return sets
 
 

@@ -47,6 +47,7 @@ class BenchSet:
     pairs: tuple[Pair, ...]
     methods: tuple[Method, ...]
     boxes: Path | None = None  # label files by stem: targets are scored too
+    whole: bool = True  # whether these are all pairs of the split
 
 
 def pairs_to_score(
@@ -196,7 +197,8 @@ def _score_pairs(bench: BenchSet, scores: ScoreMemory, folder: Path, device: str
                 fresh = pool.map(scores.of, fused.values(), (identities[name] for name in fused))
                 found.update(zip(fused, fresh, strict=True))
             by_pair.append(found)
-        scores.forget()
+        if bench.whole:
+            scores.forget()
     return by_pair
 
 

@@ -67,7 +67,7 @@ class ScoreMemory:
         return self.fresh[key]
 
     def forget(self) -> None:
-        """Drop what this run did not ask for; not for a run that is interrupted."""
+        """Drop what this run did not ask for; not for one that is interrupted or takes a part of the pairs."""
         self.known = self.fresh
 
     def save(self) -> None:

@@ -172,6 +172,15 @@ def test_damaged_scores_are_made_again(root: Path, content: bytes) -> None:
     assert "0" not in json.loads(kept.read_text())
 
 
+def test_a_look_at_one_pair_keeps_the_scores_of_the_others(root: Path) -> None:
+    chosen = options(root)
+    run_all(chosen)
+    (kept,) = chosen.out.rglob("scores/*.json")
+    all_scores = json.loads(kept.read_text())
+    run_all(replace(chosen, limit=1))
+    assert json.loads(kept.read_text()) == all_scores
+
+
 def test_other_pixels_or_another_network_are_fused_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same names and sizes in the same place: a data set that was mended, and a changed layer."""
     chosen = options(root, methods={"nano": "nano"}, limit=1)
