@@ -46,6 +46,11 @@ def check_line(line: str) -> None:
             for package in packages:
                 for extra in re.findall(r"fusioncli\[([a-z,]+)\]", package):
                     assert all(re.search(rf"^{one} = \[", extras, re.MULTILINE) for one in extra.split(","))
+        case ["export", *settings]:
+            assert all(re.match(r"[A-Z_]+=", setting) for setting in settings), line
+        case ["docker", "run", *rest]:
+            image = next(index for index, word in enumerate(rest) if word.startswith("fusioncli:"))
+            check_arguments(rest[image + 1 :])
         case ["docker", *rest] | ["ray", *rest] | ["sbatch", *rest]:
             assert any(files_in(rest)), f"{line}: names no file"
             for file in files_in(rest):
@@ -53,6 +58,10 @@ def check_line(line: str) -> None:
             for inner in rest:
                 if inner.startswith("fusioncli "):
                     check_line(inner)
+            if "run" in rest:  # of a service, whose own words those behind its name replace
+                own = rest[rest.index("run") + 3 :]
+                assert rest[rest.index("run") + 1] == "--rm", line
+                assert not own or check_arguments(own)
         case [program, *_] if program in ("vllm", ".venv/bin/pre-commit"):
             pass
         case _:

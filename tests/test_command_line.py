@@ -148,7 +148,7 @@ def test_a_wide_table_can_be_read_on_a_narrow_terminal(tmp_path: Path) -> None:
     shown = re.sub(r"\x1b\[[0-9;]*m", "", shown)
     rows = [line for line in shown.splitlines() if "│ tiny " in line]
     assert max(map(len, shown.splitlines())) <= 60 and len(rows) > 2, shown
-    assert len(re.findall(r"(\d\.\d{3}[*+]?|–) +│", "".join(rows))) == 13, shown
+    assert len(re.findall(r"(\d\.\d{3,}[*+]?|–) +│", "".join(rows))) == 13, shown
     assert "…" not in shown and "params" not in shown
 
 
