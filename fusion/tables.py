@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from decimal import Decimal
 
 from fusion.results import Cost, DatasetResult, image_rows
 from fusion.significance import Summary
@@ -12,7 +13,7 @@ from fusion.significance import Summary
 ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 DECIMALS = 3
 SMALL = 0.01  # below it three decimals are less than two digits
-TINY = 1e-6  # below it a value is the rounding of 0
+TINY = 1e-5  # below it a value is shown as 0
 LATEX = str.maketrans(
     {letter: f"\\{letter}" for letter in "&%_#${}"}
     | {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "–": "--"}
@@ -30,15 +31,16 @@ def number(value: float | None) -> str:
     """Three decimals, of a small value two digits; a dash for what is undefined."""
     if value is None:
         return "–"
-    return f"{value:.2g}" if TINY <= abs(value) < SMALL else f"{value:.{DECIMALS}f}"
+    return f"{Decimal(f'{value:.2g}'):f}" if TINY <= abs(value) < SMALL else f"{value:.{DECIMALS}f}"
 
 
 def margin(summary: Summary) -> str:
-    """Half the confidence interval behind a ±, with the decimals of the mean unless they would show 0; else nothing."""
-    if summary.low is None or summary.high is None:
+    """Half the confidence interval behind a ±: three decimals, or two digits where it or the mean is small; else nothing."""
+    if summary.mean is None or summary.low is None or summary.high is None:
         return ""
     half = (summary.high - summary.low) / 2
-    return f"± {number(half)}" if half < 10**-DECIMALS / 2 else f"± {half:.{DECIMALS}f}"
+    small = abs(summary.mean) < SMALL or half < 10**-DECIMALS / 2
+    return f"± {number(half)}" if small else f"± {half:.{DECIMALS}f}"
 
 
 def costs(cost: Cost | None) -> tuple[str, str, str, str]:

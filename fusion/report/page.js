@@ -10,7 +10,7 @@
   };
   const number = (value) => {
     if (value === null || value === undefined) return "–";
-    const small = Math.abs(value) >= 1e-6 && Math.abs(value) < 0.01;
+    const small = Math.abs(value) >= 1e-5 && Math.abs(value) < 0.01;
     return small ? String(Number(value.toPrecision(2))) : value.toFixed(3);
   };
 

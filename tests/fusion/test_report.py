@@ -21,7 +21,7 @@ from fusion.report.pareto import LINE, Dot, frontier, nice_ticks, pareto_plot, s
 from fusion.report.provenance import provenance_section
 from fusion.report.words import sentences
 from fusion.results import BenchResult, Cost, DatasetResult, MethodCard
-from fusion.tables import latex_table, markdown_table
+from fusion.tables import latex_table, markdown_table, number
 
 KEYS = tuple(f"pair-{index}" for index in range(8))
 
@@ -245,3 +245,21 @@ def test_a_value_under_a_thousandth_is_not_shown_as_zero(result: DatasetResult) 
     for table in (markdown_table(small), latex_table(small), score_table(small)):
         assert "0.00045" in table and "0.0009" in table and "0.0047" in table
     assert "± 0.000 " not in markdown_table(small).split("| student")[1].split("|")[1]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "–"),
+        (1.23456, "1.235"),
+        (0.01, "0.010"),
+        (0.0099, "0.0099"),
+        (0.00042, "0.00042"),
+        (-0.0042, "-0.0042"),
+        (3.2e-5, "0.000032"),
+        (3.7e-6, "0.000"),
+        (0.0, "0.000"),
+    ],
+)
+def test_numbers_are_written_out_and_hardly_anything_is_nothing(value: float | None, shown: str) -> None:
+    assert number(value) == shown
