@@ -20,7 +20,7 @@ from fusion.report.section import Section
 from fusion.report.sheet import PAIRS, PAIRS_A_PAGE, Row, check_sheet, columns, write_sheet
 from fusion.results import BenchResult, DatasetResult, ExtraTable
 from fusion.score import convention_named, known_names
-from fusion.scorecard import listed, plural
+from fusion.scorecard import listed
 from fusion.tables import csv_table, latex_table, markdown_table
 from fusion.targets import boxes_of, labels_beside
 from pipeline.atomic import write_text
@@ -183,7 +183,7 @@ def check_pairs(pairs: Sequence[Pair], boxes: Path | None) -> None:
         except InputError as error:
             problems.append(str(error))
     if problems:
-        raise InputError(problems[0] if len(problems) == 1 else listed(problems, plural(problems)))
+        raise InputError(problems[0] if len(problems) == 1 else listed(problems, "problems"))
 
 
 def stems_of(manifest: Manifest, root: Path) -> frozenset[str]:

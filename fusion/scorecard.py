@@ -11,7 +11,8 @@ from PIL import Image
 
 from fusion.score import Scores
 from pipeline.errors import ImageError, InputError, PairingError
-from pipeline.images import EXTENSIONS, GREY_MODES, SIXTEEN_BIT_MODES, ImageInfo, Picture, probe_image, read_image
+from pipeline.headers import ImageInfo
+from pipeline.images import EXTENSIONS, GREY_MODES, SIXTEEN_BIT_MODES, Picture, has_pages, probe_image, read_image
 from pipeline.pairs import file_stem
 
 SHOWN = 5
@@ -125,7 +126,7 @@ def header(path: Path, problems: list[str]) -> ImageInfo | None:
         problems.append(str(error))
         return None
     with Image.open(path) as image:
-        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # a phone's photo, with a preview behind it
+        if has_pages(image):
             problems.append(f"{path} is animated or has several pages")
     if info.mode in SIXTEEN_BIT_MODES:
         problems.append(f"{path} is 16-bit")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -17,12 +16,10 @@ from PIL import Image, UnidentifiedImageError
 from PIL.Image import Transpose
 
 from pipeline.errors import ImageError
+from pipeline.headers import MAX_PIXELS, ImageInfo, lossless_webp, plain_png, png_chunks
 
-MAX_PIXELS = 150_000_000  # a 12k x 12k scan passes; a decompression bomb is refused from its header alone
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")  # no other parser sees a file, whatever its name
-PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
-PNG_MODES = {(8, 0): "L", (16, 0): "I;16", (8, 2): "RGB", (8, 4): "LA", (8, 6): "RGBA"}  # by depth and kind of colour
 EXIF_CHUNKS = frozenset({b"eXIf", b"iTXt", b"tEXt", b"zTXt"})  # of a PNG: where an orientation may stand
 PROFILED = {2: b"GRAY", 3: b"RGB "}  # what an ICC profile calls the pixels, by their dimensions
 GREY_ROWS = 64  # looked at together
@@ -51,16 +48,6 @@ LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
 STRONG = 24  # levels between the channels of a pixel that JPEG's noise does not make
 SIXTEEN_BIT_MODES = frozenset({"I;16", "I;16B", "I;16L", "I;16N", "I"})
 GREY_MODES = SIXTEEN_BIT_MODES | {"1", "L", "LA", "La"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageInfo:
-    """What an image file's header says; height and width after its EXIF orientation."""
-
-    height: int
-    width: int
-    mode: str
-    format: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +115,7 @@ class Picture:
 
 def probe_image(source: Path | bytes, *, name: str | None = None) -> ImageInfo:
     """Read only the header. Raises ImageError naming the file."""
-    found = None if isinstance(source, Path) else _lossless_webp(source) or _plain_png(source)
+    found = None if isinstance(source, Path) else lossless_webp(source) or plain_png(source)
     if found:
         return found
     with _opened(source, name) as image:
@@ -138,47 +125,16 @@ def probe_image(source: Path | bytes, *, name: str | None = None) -> ImageInfo:
         return ImageInfo(height=height, width=width, mode=image.mode, format=image.format or "")
 
 
-def _lossless_webp(content: bytes) -> ImageInfo | None:
-    """The header of a whole lossless WebP without extensions (RFC 9649); PIL would make a decoder and its canvases."""
-    whole = content[:4] == b"RIFF" and len(content) >= 8 + int.from_bytes(content[4:8], "little") > 32
-    if not whole or content[8:16] != b"WEBPVP8L" or content[20] != 0x2F:
-        return None
-    bits = int.from_bytes(content[21:25], "little")
-    width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if width * height > MAX_PIXELS:
-        return None
-    return ImageInfo(height=height, width=width, mode="RGBA" if bits >> 28 & 1 else "RGB", format="WEBP")
-
-
-def _plain_png(content: bytes) -> ImageInfo | None:
-    """The header of a whole PNG that holds pixels and nothing else; opening it with PIL takes ten times as long."""
-    names = list(_png_chunks(content)) if content.startswith(PNG_START) else []
-    if set(names) != {b"IHDR", b"IDAT", b"IEND"} or names[-1] != b"IEND":
-        return None
-    width, height, depth, colours = struct.unpack_from(">IIBB", content, 16)
-    sound = zlib.crc32(content[12:29]) == int.from_bytes(content[29:33], "big") and 0 < width * height <= MAX_PIXELS
-    mode = PNG_MODES.get((depth, colours))
-    return ImageInfo(height=height, width=width, mode=mode, format="PNG") if sound and mode else None
-
-
 def _orientation(image: Image.Image, source: Path | bytes, name: str | None) -> int:
     """EXIF orientation, 1 to 8. PIL decodes a whole PNG to look behind its pixels; the names of the chunks tell that sooner."""
     if image.format == "TIFF":
         return 1  # PIL has turned the size already
     if image.format == "PNG" and "exif" not in image.info:
         content = source.read_bytes() if isinstance(source, Path) else source
-        if not EXIF_CHUNKS.intersection(_png_chunks(content)):
+        if not EXIF_CHUNKS.intersection(png_chunks(content)):
             return 1
     with _undamaged(_label(source, name)):
         return int(image.getexif().get(ORIENTATION, 1))
-
-
-def _png_chunks(content: bytes) -> Iterator[bytes]:
-    place = 8  # behind the signature
-    while place + 8 <= len(content):
-        size, name = struct.unpack_from(">I4s", content, place)
-        yield name
-        place += size + 12
 
 
 def file_content(path: Path) -> bytes:
@@ -212,10 +168,15 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> Picture:
     label = _label(source, name)
     with _opened(source, name) as image:
         with _undamaged(label):
-            frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "MPO":  # a phone's photo; what comes behind it is a preview or a map
+            paged = has_pages(image)
+        if paged:
             raise ImageError(f"{label}: an animated or multi-page image; give one frame as a single image")
         return picture_of(image, label)
+
+
+def has_pages(image: Image.Image) -> bool:
+    """Whether it is animated or has several pages. Behind a phone's photo (MPO) come previews and maps, no pages."""
+    return getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
 
 
 @contextmanager

@@ -74,8 +74,8 @@ CAPTIONERS: dict[str, BackEnd] = {
 OFFERED = tuple(name for name in CAPTIONERS if name != "scripted")
 
 
-def check_captioner(name: str, settings: Settings) -> None:
-    """Refuse early, before any image is read.
+def check_captioner(name: str, settings: Settings) -> Callable[[Task], Captioner]:
+    """What makes the captioner ``name`` under ``settings``; to refuse early, before any image is read.
 
     Raises InputError for an unknown name and for settings it does not take, MissingPackage with what to install.
     """
@@ -88,11 +88,11 @@ def check_captioner(name: str, settings: Settings) -> None:
             f"--captioner {name} needs {entry.package}: pip install 'fusioncli[{entry.extra}]'; or use --captioner "
             f"{', '.join(others[:-1])} or {others[-1]} (measured needs no model), or import captions made elsewhere"
         )
-    build_settings(entry.load()[1], settings, f"--captioner {name}")
+    captioner, known = entry.load()
+    chosen = build_settings(known, settings, f"--captioner {name}")
+    return lambda task: captioner(task, chosen)
 
 
 def make_captioner(name: str, task: Task, settings: Settings) -> Captioner:
     """The captioner ``name`` under ``settings``. Raises InputError, MissingPackage, WeightsError."""
-    check_captioner(name, settings)
-    captioner, known = CAPTIONERS[name].load()
-    return captioner(task, build_settings(known, settings, f"--captioner {name}"))
+    return check_captioner(name, settings)(task)

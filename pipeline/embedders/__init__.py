@@ -31,19 +31,22 @@ def _clip() -> Kind:
 EMBEDDERS: dict[str, Callable[[], Kind]] = {"clip": _clip, "hashing": _hashing}
 
 
-def check_embedder(name: str, settings: Settings) -> None:
-    """Refuse early. Raises InputError for an unknown name and for settings it does not take, MissingPackage with what to install."""
+def check_embedder(name: str, settings: Settings) -> Callable[[], Embedder]:
+    """What makes the embedder ``name`` under ``settings``; to refuse early.
+
+    Raises InputError for an unknown name and for settings it does not take, MissingPackage with what to install.
+    """
     if name not in EMBEDDERS:
         raise InputError(f"no embedder {name!r}{closest(name, EMBEDDERS)}; there are: {', '.join(EMBEDDERS)}")
     if name == "clip" and find_spec("open_clip") is None:
         raise MissingPackage(
             "--embedder clip needs open_clip: pip install 'fusioncli[clip]'; or use --embedder hashing (needs no model)"
         )
-    build_settings(EMBEDDERS[name]()[1], settings, f"--embedder {name}")
+    embedder, known = EMBEDDERS[name]()
+    chosen = build_settings(known, settings, f"--embedder {name}")
+    return lambda: embedder(chosen)
 
 
 def make_embedder(name: str, settings: Settings) -> Embedder:
     """The embedder ``name`` under ``settings``. Raises InputError, MissingPackage, WeightsError."""
-    check_embedder(name, settings)
-    embedder, known = EMBEDDERS[name]()
-    return embedder(build_settings(known, settings, f"--embedder {name}"))
+    return check_embedder(name, settings)()
