@@ -20,16 +20,18 @@ from fusion.report.section import Section
 from fusion.report.sheet import PAIRS, PAIRS_A_PAGE, Row, check_sheet, columns, write_sheet
 from fusion.results import BenchResult, DatasetResult, ExtraTable
 from fusion.score import convention_named, known_names
-from fusion.scorecard import listed
 from fusion.tables import csv_table, latex_table, markdown_table
-from fusion.targets import boxes_of, labels_beside
+from fusion.targets import check_boxes, labels_beside
 from pipeline.atomic import write_text
 from pipeline.console import progress
 from pipeline.errors import InputError
 from pipeline.manifest import Manifest, load_manifest
 from pipeline.pairs import Pair, data_root, evenly_spaced, images_in, pair_size, read_pair
+from pipeline.words import listed
 
 MOST_SHOTS = 12  # pairs in the gallery, over all data sets
+RESULT, PAGE = "bench.json", "index.html"
+TABLES = ("images.csv", "table.md", "table.tex")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,7 @@ class PageExtras:
 
 def run_all(options: BenchOptions, extras: PageExtras | None = None) -> BenchResult:
     """Score everything, write the page and the tables under ``options.out``, and return the result."""
+    check_place(options.out)
     sets = bench_sets(options)
     device = str(device_named(options.device))
     make_tables = extra_tables(options, sets, device)
@@ -96,7 +99,7 @@ def run_all(options: BenchOptions, extras: PageExtras | None = None) -> BenchRes
     result = BenchResult(datasets=tuple(found), machine=machine(), command=options.command, tables=tuple(tables))
     write_tables(result, options.out)
     most = max(4, MOST_SHOTS // len(sets))
-    extras = extras or PageExtras(title="Fusion benchmark", path=options.out / "index.html")
+    extras = extras or PageExtras(title="Fusion benchmark", path=options.out / PAGE)
     shots = [
         shot
         for one, scores in zip(sets, found, strict=True)
@@ -156,8 +159,6 @@ def bench_sets(options: BenchOptions) -> list[BenchSet]:
             colour=bool(COLOUR_NAMES & set(metrics)),
         )
         boxes = options.boxes or labels_beside(root / manifest.folder, split)
-        if boxes is not None and not boxes.is_dir():
-            raise InputError(f"--boxes {boxes}: no such folder of label files")
         check_pairs(pairs, boxes)
         sets.append(
             BenchSet(
@@ -173,17 +174,18 @@ def bench_sets(options: BenchOptions) -> list[BenchSet]:
 
 
 def check_pairs(pairs: Sequence[Pair], boxes: Path | None) -> None:
-    """Read all headers, and all label files where there are any; one InputError for all that do not fit."""
+    """Read all headers, then all label files where there are any; one InputError for all that do not fit."""
     problems: list[str] = []
+    sizes: dict[str, tuple[int, int]] = {}
     for pair in pairs:
         try:
-            size = pair_size(pair)
-            if boxes is not None:
-                boxes_of(boxes, pair.stem, size)
+            sizes[pair.stem] = pair_size(pair)
         except InputError as error:
             problems.append(str(error))
     if problems:
-        raise InputError(problems[0] if len(problems) == 1 else listed(problems, "problems"))
+        raise InputError(problems[0] if len(problems) == 1 else listed(problems))
+    if boxes is not None:
+        check_boxes(boxes, sizes)
 
 
 def stems_of(manifest: Manifest, root: Path) -> frozenset[str]:
@@ -232,6 +234,13 @@ def extra_tables(
     return make
 
 
+def check_place(folder: Path) -> None:
+    """Raises InputError where files that a benchmark did not make have the names of what it writes."""
+    taken = [name for name in (PAGE, *TABLES) if (folder / name).exists()]
+    if taken and not (folder / RESULT).is_file():
+        raise InputError(f"{folder}: holds {', '.join(taken)}, made by no benchmark; choose another --out")
+
+
 def make_folder(folder: Path) -> None:
     """Create ``folder``; InputError when a file is in its way."""
     if folder.exists() and not folder.is_dir():
@@ -241,10 +250,14 @@ def make_folder(folder: Path) -> None:
 
 def write_tables(result: BenchResult, out: Path) -> None:
     """bench.json, images.csv, table.md and table.tex."""
-    write_text(out / "bench.json", json.dumps(result.as_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    write_text(out / "images.csv", csv_table(result.datasets))
-    write_text(out / "table.md", "\n".join(markdown_table(dataset) for dataset in result.datasets))
-    write_text(out / "table.tex", "\n".join(latex_table(dataset) for dataset in result.datasets))
+    write_text(out / RESULT, json.dumps(result.as_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    texts = (
+        csv_table(result.datasets),
+        "\n".join(markdown_table(dataset) for dataset in result.datasets),
+        "\n".join(latex_table(dataset) for dataset in result.datasets),
+    )
+    for name, text in zip(TABLES, texts, strict=True):
+        write_text(out / name, text)
 
 
 def take_shots(

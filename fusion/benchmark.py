@@ -34,6 +34,7 @@ from pipeline.console import note, progress
 from pipeline.errors import InputError
 from pipeline.manifest import Manifest
 from pipeline.pairs import Pair, evenly_spaced, find_pairs, read_pair
+from pipeline.words import counted
 
 FEW_MINUTES = 600  # seconds; a method that takes longer is announced before it starts
 
@@ -213,7 +214,7 @@ def announce_slow(bench: BenchSet, costs: dict[str, Cost | None]) -> None:
         seconds = len(bench.pairs) * cost.latency_ms / 1e3 if cost else 0.0
         if seconds > FEW_MINUTES:
             note(
-                f"{name}: about {seconds / 60:.0f} minutes for {len(bench.pairs)} pairs of 640 x 480 on this machine; "
+                f"{name}: about {seconds / 60:.0f} minutes for {counted(len(bench.pairs), 'pair')} of 640 x 480 on this machine; "
                 "--limit N takes fewer pairs, and an interrupted run goes on where it stopped"
             )
 

@@ -101,6 +101,11 @@ def segmentation_task(
         raise InputError(f"--mask-classes {','.join(names)}: every class needs a name of its own, in order")
     if segmenter:
         _check_names("--masks", masks, sets)
+    for one in sets:
+        sizes = image_sizes(one.pairs)
+        present(labels, list(sizes), ".png", False)
+        if segmenter:
+            check_sizes(labels, sizes)
     task = SegmentationTask(
         segmenter=segmenter,
         segment=load_segmenter(segmenter, device=device) if segmenter else None,
@@ -110,10 +115,8 @@ def segmentation_task(
         allow_missing=allow_missing,
     )
     for one in sets:
-        stems = [pair.stem for pair in one.pairs]
-        present(labels, stems, ".png", False)
         for folder in (labels, *task.masks.values()):
-            _masked(task, folder, stems)
+            _masked(task, folder, [pair.stem for pair in one.pairs])
     return task
 
 
@@ -174,8 +177,7 @@ def segmentations(bench: BenchSet, out: Path, task: SegmentationTask) -> ExtraTa
 
 def image_sizes(pairs: Sequence[Pair]) -> dict[str, tuple[int, int]]:
     """(height, width) by stem."""
-    infos = {pair.stem: probe_image(pair.first) for pair in pairs}
-    return {stem: (info.height, info.width) for stem, info in infos.items()}
+    return {pair.stem: probe_image(pair.first).size for pair in pairs}
 
 
 def present(folder: Path, stems: Sequence[str], suffix: str, allow_missing: bool) -> list[str]:
@@ -187,6 +189,15 @@ def present(folder: Path, stems: Sequence[str], suffix: str, allow_missing: bool
     if not there or (missing and not allow_missing):
         raise InputError(f"{folder}: {len(missing)} of {len(stems)} images have no file *{suffix}: {shown(missing)}")
     return there
+
+
+def check_sizes(labels: Path, sizes: Mapping[str, tuple[int, int]]) -> None:
+    """Raises InputError where a label mask is not as large as its image; ``sizes``: (height, width) by stem."""
+    for stem, (height, width) in sizes.items():
+        path = labels / f"{stem}.png"
+        mask = probe_image(path)
+        if mask.size != (height, width):
+            raise InputError(f"{path}: {mask.width} x {mask.height} pixels, its image {width} x {height}")
 
 
 def read_mask(path: Path) -> Pixels:

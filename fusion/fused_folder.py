@@ -7,10 +7,11 @@ from pathlib import Path
 
 from fusion.methods import Pixels
 from fusion.results import MethodCard
-from fusion.scorecard import COLOURED, KIND, grey_for_colour, header, images_by_stem, listed, plural
+from fusion.scorecard import COLOURED, KIND, grey_for_colour, header, images_by_stem
 from pipeline.errors import InputError
 from pipeline.images import EXTENSIONS, Picture, probe_image, read_image
 from pipeline.pairs import Pair, shown
+from pipeline.words import counted, listed
 
 
 class FolderMethod:
@@ -43,8 +44,8 @@ class FolderMethod:
                 f"{shown(sorted(self.images))}, the pairs are called {shown(sorted(stems))}"
             )
         if not allow_missing and (missing or extra):
-            parts = [f"{len(missing)} fused images are missing: {shown(missing)}"] if missing else []
-            parts += [f"{len(extra)} images belong to no pair: {shown(extra)}"] if extra else []
+            parts = [f"{counted(len(missing), 'fused image')} missing: {shown(missing)}"] if missing else []
+            parts += [f"{counted(len(extra), 'image')} of no pair: {shown(extra)}"] if extra else []
             raise InputError(
                 f"{folder}: {'; '.join(parts)}. With --allow-missing the rest is scored and the gap counted"
             )
@@ -63,7 +64,7 @@ class FolderMethod:
                 problems.append(f"{path} is grey, its visible image in colour")
         if problems:
             raise InputError(
-                f"{self.folder}: {listed(problems, plural(problems))}; scores need {KIND} of their pair's size"
+                f"{self.folder}: {listed(problems)}; scores need {KIND} of their pair's size"
                 f"{COLOURED if colour else ''}"
             )
 

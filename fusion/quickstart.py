@@ -23,6 +23,7 @@ from pipeline.manifest import load_manifest
 from pipeline.pairs import find_pairs
 from pipeline.store import Store
 from pipeline.synth import draw_pairs
+from pipeline.words import counted
 
 if TYPE_CHECKING:
     from pipeline.agreement import Labels
@@ -65,7 +66,7 @@ def quickstart(options: QuickstartOptions) -> QuickstartResult:
     truth_file = data / "synthetic" / "truth.jsonl"
     if not truth_file.is_file():
         clock.time(
-            f"drawing {options.pairs} pairs of street scenes with known degradations",
+            f"drawing {counted(options.pairs, 'pair')} of street scenes with known degradations",
             lambda: draw_pairs(data / "synthetic", options.pairs, options.seed),
         )
     manifest = load_manifest("synthetic")

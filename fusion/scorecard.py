@@ -14,8 +14,8 @@ from pipeline.errors import ImageError, InputError, PairingError
 from pipeline.headers import ImageInfo
 from pipeline.images import EXTENSIONS, GREY_MODES, SIXTEEN_BIT_MODES, Picture, has_pages, probe_image, read_image
 from pipeline.pairs import file_stem
+from pipeline.words import counted, listed
 
-SHOWN = 5
 KIND = "8-bit images of one frame, grey or RGB,"
 COLOURED = ", in colour for the metrics of colour"
 
@@ -91,7 +91,7 @@ def find_files(
             for stem in partial
         ]
         raise PairingError(
-            f"{listed(problems, 'images are not in all three folders')}; --allow-missing leaves them out"
+            f"{listed(problems, counted(len(problems), 'stem') + ' not in all three folders')}; --allow-missing leaves them out"
         )
     files = tuple(ScoredFile(name=s, first=listings[0][s], second=listings[1][s], fused=listings[2][s]) for s in shared)
     return files, len(partial)
@@ -113,9 +113,7 @@ def check_files(files: Sequence[ScoredFile], colour: bool = False) -> None:
         if colour and infos[0] and infos[2] and grey_for_colour(infos[0], infos[2]):
             problems.append(f"{file.fused} is grey, {file.first} in colour")
     if problems:
-        raise ImageError(
-            f"{listed(problems, plural(problems))}; scores need {KIND} of one size{COLOURED if colour else ''}"
-        )
+        raise ImageError(f"{listed(problems)}; scores need {KIND} of one size{COLOURED if colour else ''}")
 
 
 def header(path: Path, problems: list[str]) -> ImageInfo | None:
@@ -148,17 +146,6 @@ def read_eight_bit(path: Path) -> Picture:
     if picture.alpha is not None:
         raise ImageError(f"{path}: has an alpha channel; flatten it to grey or RGB first")
     return picture
-
-
-def plural(problems: Sequence[str]) -> str:
-    """``problem`` or ``problems``."""
-    return "problem" if len(problems) == 1 else "problems"
-
-
-def listed(problems: Sequence[str], what: str) -> str:
-    """``3 problems: a; b; c``, the first few of them."""
-    more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-    return f"{len(problems)} {what}: {'; '.join(problems[:SHOWN])}{more}"
 
 
 def images_by_stem(folder: Path) -> dict[str, Path]:

@@ -14,9 +14,10 @@ from fusion.metrics import COLOUR_NAMES
 from fusion.score import Scores, as_batch, convention_named, known_names, one_thread, prepare, score_fused
 from fusion.score_cache import ScoreCache, cache_folder
 from fusion.scorecard import Scorecard, ScoredFile, check_files, find_files, read_eight_bit
-from fusion.targets import TARGET_NAMES, boxes_of, score_targets
+from fusion.targets import TARGET_NAMES, boxes_of, check_boxes, score_targets
 from pipeline.console import progress
 from pipeline.errors import ImageError
+from pipeline.images import probe_image
 
 MOST_WORKERS = 8  # each holds about 100 MiB at 1280 x 1024
 
@@ -45,6 +46,8 @@ def score_files(
     chosen = known_names(convention_named(convention), names)
     files, missing = find_files(first, second, fused, allow_missing)
     check_files(files, colour=bool(COLOUR_NAMES & set(chosen)))
+    if boxes is not None:
+        check_boxes(boxes, {file.name: probe_image(file.fused).size for file in files})
     cache = ScoreCache(cache_folder()) if cached else None
 
     def work(file: ScoredFile) -> Scores:

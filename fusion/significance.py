@@ -18,7 +18,8 @@ CHUNK = 2_000_000  # numbers per block, so that memory does not grow with the nu
 class Summary:
     """A mean over the images on which the metric is defined, with a 95 % bootstrap interval.
 
-    ``undefined`` counts the images without a value; with no value at all ``mean``, ``low`` and ``high`` are None.
+    ``undefined`` counts the images without a value. One value has no interval (``low`` and ``high`` are None): what it
+    would be over other images cannot be told from it. With no value at all ``mean`` is None too.
     """
 
     mean: float | None
@@ -52,8 +53,8 @@ def summarise(values: Sequence[float | None], *, seed: int = 0) -> Summary:
     undefined = len(values) - len(known)
     if len(known) == 0:
         return Summary(mean=None, low=None, high=None, count=0, undefined=undefined)
-    low, high = np.quantile(_resampled(known[:, None], seed)[:, 0], (0.025, 0.975))
-    return Summary(mean=float(known.mean()), low=float(low), high=float(high), count=len(known), undefined=undefined)
+    low, high = _interval(_resampled(known[:, None], seed)[:, 0], len(known))
+    return Summary(mean=float(known.mean()), low=low, high=high, count=len(known), undefined=undefined)
 
 
 def summarise_ratio(over: Sequence[float | None], under: Sequence[float | None], *, seed: int = 0) -> Summary:
@@ -69,9 +70,16 @@ def summarise_ratio(over: Sequence[float | None], under: Sequence[float | None],
         return Summary(mean=None, low=None, high=None, count=len(known), undefined=undefined)
     means = _resampled(known, seed)
     means = means[means[:, 1] != 0]
-    low, high = np.quantile(means[:, 0] / means[:, 1], (0.025, 0.975))
+    low, high = _interval(means[:, 0] / means[:, 1], len(known))
     ratio = float(known[:, 0].mean() / known[:, 1].mean())
-    return Summary(mean=ratio, low=float(low), high=float(high), count=len(known), undefined=undefined)
+    return Summary(mean=ratio, low=low, high=high, count=len(known), undefined=undefined)
+
+
+def _interval(means: NDArray[np.float64], images: int) -> tuple[float, float] | tuple[None, None]:
+    if images < 2:
+        return None, None
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def _resampled(known: NDArray[np.float64], seed: int) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from fusion.results import Cost, DatasetResult, image_rows
 from fusion.significance import Summary
+from pipeline.words import counted
 
 ARROWS = {"higher": "↑", "lower": "↓", None: ""}
 DECIMALS = 3
@@ -69,7 +70,7 @@ def count(parameters: int) -> str:
 
 def caption(result: DatasetResult) -> str:
     """Data set, split, number of pairs and convention in one line."""
-    return f"{result.title} ({result.split}), {len(result.keys)} pairs, convention {result.convention}"
+    return f"{result.title} ({result.split}), {counted(len(result.keys), 'pair')}, convention {result.convention}"
 
 
 def console_table(result: DatasetResult) -> tuple[str, list[str], list[list[str]]]:

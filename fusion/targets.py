@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from fusion.metrics.departures import target_retention
 from fusion.metrics.triples import Triple
 from fusion.score import Scores
 from pipeline.errors import InputError
+from pipeline.words import listed
 
 TARGET_UNITS = {"Target-level": "grey level", "Target-brightness": "", "Target-contrast": ""}
 TARGET_NAMES = tuple(TARGET_UNITS)  # the higher the better, all of them
@@ -23,6 +25,20 @@ def boxes_of(folder: Path, stem: str, size: tuple[int, int]) -> Tensor:
     if not labels.is_file():
         raise InputError(f"{labels}: no such label file; every image needs one (empty where it has no target)")
     return target_boxes(labels, *size)
+
+
+def check_boxes(folder: Path, sizes: Mapping[str, tuple[int, int]]) -> None:
+    """Read the label files of images of these (height, width) by stem. One InputError for all that do not fit."""
+    if not folder.is_dir():
+        raise InputError(f"--boxes {folder}: no such folder of label files")
+    problems: list[str] = []
+    for stem, size in sizes.items():
+        try:
+            boxes_of(folder, stem, size)
+        except InputError as error:
+            problems.append(str(error))
+    if problems:
+        raise InputError(problems[0] if len(problems) == 1 else listed(problems))
 
 
 def score_targets(triple: Triple, boxes: Tensor) -> Scores:

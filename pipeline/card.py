@@ -8,6 +8,7 @@ from collections import Counter
 from pipeline.place import write
 from pipeline.shards import FAILED
 from pipeline.store import ABOUT, Store
+from pipeline.words import counted
 
 CARD = "README.md"
 COLUMNS = (
@@ -49,7 +50,7 @@ def card(store: Store) -> str:
         "---",
         f"# {title}",
         "",
-        f"{header.pairs:,} pairs ({first}, {second}) in {header.shards:,} shards of {header.shard_size}; splits: {splits}.",
+        f"{counted(header.pairs, 'pair')} ({first}, {second}) in {counted(header.shards, 'shard')} of {header.shard_size}; splits: {splits}.",
         "Each pair of aligned images comes with what is said of its degradations: for training and judging image fusion.",
         "",
         f"- Images: `images/shard-*.tar`, the original files as `<key>.{first}.<ext>` and `<key>.{second}.<ext>`.",

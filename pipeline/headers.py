@@ -21,6 +21,11 @@ class ImageInfo:
     mode: str
     format: str
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
 
 def lossless_webp(content: bytes) -> ImageInfo | None:
     """The header of a whole lossless WebP without extensions (RFC 9649); PIL would make a decoder and its canvases."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import struct
 import warnings
@@ -157,6 +158,10 @@ def _reading(label: str | Path) -> Iterator[None]:
         raise ImageError(f"{label}: a folder where an image file was expected") from error
     except PermissionError as error:
         raise ImageError(f"{label}: no permission to read it") from error
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ImageError(f"{label}: a link that leads to itself") from error
 
 
 def read_image(source: Path | bytes, *, name: str | None = None) -> Picture:

@@ -145,9 +145,8 @@ def pair_size(pair: Pair, contents: tuple[bytes, bytes] | None = None) -> tuple[
     """
     one, other = contents or (pair.first, pair.second)
     first, second = probe_image(one, name=str(pair.first)), probe_image(other, name=str(pair.second))
-    sizes = (first.height, first.width), (second.height, second.width)
-    _check_sizes(pair, *sizes)
-    return sizes[0]
+    _check_sizes(pair, first.size, second.size)
+    return first.size
 
 
 def check_order(pairs: Sequence[Pair], channels: tuple[int, int] = (3, 1), sample: int = 3) -> None:

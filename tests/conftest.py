@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from command_line import REPOSITORY, SHIM, Run
 
 runpy.run_path(str(SHIM / "sitecustomize.py"))  # lets torchvision import beside a CPU build of torch
+hypothesis.settings.register_profile("shared", deadline=None)  # no test fails because the machine is busy
+hypothesis.settings.load_profile("shared")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -137,7 +137,7 @@ def test_colours_and_progress_end_where_they_are_not_wanted(tmp_path: Path) -> N
     plain = in_a_terminal([*draw, "two"], tmp_path, NO_COLOR="1")
     assert not COLOUR.search(plain) and b"drawing" in plain
     quiet = in_a_terminal(["--quiet", *draw, "three"], tmp_path)
-    assert b"drawing" not in quiet and b"next:" not in quiet and b"1 pairs" in quiet
+    assert b"drawing" not in quiet and b"next:" not in quiet and b"1 pair in" in quiet
 
 
 def test_a_wide_table_can_be_read_on_a_narrow_terminal(tmp_path: Path) -> None:

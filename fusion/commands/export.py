@@ -32,6 +32,7 @@ def export(
     from fusion.export import export_network
     from pipeline.console import check_json, emit_json, note, show_table
     from pipeline.errors import InputError
+    from pipeline.words import counted
 
     check_json(json)
     eight = int8 or precision == "int8"
@@ -47,7 +48,9 @@ def export(
             emit_json(asdict(quantised), json)
         else:
             costs = [(one.name, one.fp32, one.int8, one.int8 - one.fp32) for one in quantised.costs]
-            title = f"{weights} in 8 bits for {to}, on {quantised.measured_on} pairs it was not calibrated on"
+            title = (
+                f"{weights} in 8 bits for {to}, on {counted(quantised.measured_on, 'pair')} it was not calibrated on"
+            )
             show_table(title, ("metric", "fp32", "int8", "change"), costs)
     else:
         compared = export_network(weights, to, out, precision)

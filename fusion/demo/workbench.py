@@ -77,7 +77,7 @@ class Workbench:
                 "`fusioncli fuse --tile 512` takes more"
             )
         read_image(content, name=item.name)
-        return info.height, info.width
+        return info.size
 
     def preview(self, item: Item) -> Item:
         """The image as an 8-bit PNG that every browser shows."""

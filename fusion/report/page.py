@@ -19,6 +19,7 @@ from fusion.results import BenchResult, DatasetResult
 from fusion.tables import RANK_NOTE, costs, headings, margin, number
 from pipeline.atomic import write_text
 from pipeline.console import progress
+from pipeline.words import counted
 
 
 def write_page(
@@ -77,7 +78,7 @@ def script_json(value: object) -> str:
 
 def _subtitle(result: BenchResult) -> str:
     return " · ".join(
-        f"{dataset.title}, {dataset.split}: {len(dataset.keys)} pairs, convention {dataset.convention}"
+        f"{dataset.title}, {dataset.split}: {counted(len(dataset.keys), 'pair')}, convention {dataset.convention}"
         for dataset in result.datasets
     )
 
@@ -149,7 +150,7 @@ def score_table(dataset: DatasetResult) -> str:
     rows = ""
     for name, card in dataset.methods.items():
         marked = " ".join((card.kind, "lead" if name == dataset.lead else ""))
-        gap = f" <small>{dataset.missing[name]} images missing</small>" if name in dataset.missing else ""
+        gap = f" <small>{counted(dataset.missing[name], 'image')} missing</small>" if name in dataset.missing else ""
         cells = f'<th scope="row" data-value="{escape(card.title)}">{escape(card.title)}{gap}</th>'
         cells += "".join(_score_cell(dataset, name, metric) for metric in dataset.metrics)
         if costly:
@@ -169,10 +170,13 @@ def score_table(dataset: DatasetResult) -> str:
 def _score_cell(dataset: DatasetResult, method: str, metric: str) -> str:
     summary = dataset.summaries[method][metric]
     rank = {1: "best", 2: "second"}.get(dataset.ranks[metric].get(method, 0), "")
-    if summary.mean is None or summary.low is None or summary.high is None:
+    if summary.mean is None:
         return '<td data-value="" title="undefined on every image">–</td>'
-    spread = f"<small>{margin(summary)}</small>"
-    tip = f"95 % interval {summary.low:.4f} to {summary.high:.4f}, {summary.count} images"
+    if summary.low is None or summary.high is None:
+        spread, tip = "", "one image alone: no interval"
+    else:
+        spread = f"<small>{margin(summary)}</small>"
+        tip = f"95 % interval {summary.low:.4f} to {summary.high:.4f}, {summary.count} images"
     return (
         f'<td class="{rank}" data-value="{summary.mean}" title="{tip}"><span>{number(summary.mean)}</span>{spread}</td>'
     )

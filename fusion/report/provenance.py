@@ -7,6 +7,7 @@ from html import escape
 from fusion.report.section import Section
 from fusion.results import BenchResult
 from fusion.tables import milliseconds
+from pipeline.words import counted
 
 
 def provenance_section(result: BenchResult) -> Section:
@@ -28,7 +29,7 @@ def provenance_section(result: BenchResult) -> Section:
                 f"<tr><th scope='row'>{escape(card.title)}</th><td>{source}</td><td>{weights}</td><td>{timing}</td></tr>"
             )
     data = "".join(
-        f"<tr><th scope='row'>{escape(one.title)}</th><td>{escape(one.split)}, {len(one.keys)} pairs</td>"
+        f"<tr><th scope='row'>{escape(one.title)}</th><td>{escape(one.split)}, {counted(len(one.keys), 'pair')}</td>"
         f"<td>{escape(one.convention)}</td><td><code>{escape(one.digest)}</code></td></tr>"
         for one in result.datasets
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fusion.results import SOURCES, DatasetResult, spoken
 from fusion.significance import Comparison
 from fusion.tables import gaps, number
+from pipeline.words import counted
 
 HEADLINES = ("VIF", "Qabf", "SSIM", "EN")
 FLATTERED = ("EN", "SD", "SF", "AG")  # rise with noise and with brightening alone
@@ -28,7 +29,7 @@ def _reached(result: DatasetResult, method: str) -> str:
 
 
 def _yardstick(result: DatasetResult) -> str:
-    pairs = f"On the {len(result.keys)} pairs of {result.title} ({result.split})"
+    pairs = f"On {counted(len(result.keys), 'pair')} of {result.title} ({result.split})"
     trivial = [
         f"{words} reaches {_reached(result, name)}"
         for name, words in (

@@ -62,6 +62,7 @@ def check(
     from pipeline.console import check_json, emit_json, show_table
     from pipeline.manifest import load_manifest
     from pipeline.pairs import data_root
+    from pipeline.words import counted
 
     check_json(json)
     report = check_dataset(load_manifest(name), data_root(root))
@@ -79,10 +80,10 @@ def check(
     if json:
         emit_json(report.as_dict(), json)
     if not report.ok:
-        typer.echo(f"fusioncli: {name}: {len(report.problems)} problems; see above", err=True)
+        typer.echo(f"fusioncli: {name}: {counted(len(report.problems), 'problem')}; see above", err=True)
         raise typer.Exit(1)
     if json != "-":
-        typer.echo(f"{name}: {sum(split.pairs for split in report.splits)} pairs, no problems")
+        typer.echo(f"{name}: {counted(sum(split.pairs for split in report.splits), 'pair')}, no problems")
 
 
 @data.command("synth")
@@ -105,13 +106,16 @@ def synth(
 
     from pipeline.console import check_json, emit_json, note, show_table
     from pipeline.synth import draw_pairs
+    from pipeline.words import counted
 
     check_json(json)
     drawn = draw_pairs(folder, pairs, seed, height=height, width=width, clean=clean)
     counts = Counter((event.modality, event.type, event.severity) for events in drawn for event in events)
     rows = [(*event, times) for event, times in sorted(counts.items())]
     if json != "-":
-        show_table(f"{len(drawn)} pairs in {folder}", ("modality", "degradation", "severity", "images"), rows)
+        show_table(
+            f"{counted(len(drawn), 'pair')} in {folder}", ("modality", "degradation", "severity", "images"), rows
+        )
     if json:
         names = ("modality", "type", "severity", "images")
         emit_json({"pairs": len(drawn), "events": [dict(zip(names, row, strict=True)) for row in rows]}, json)

@@ -25,6 +25,7 @@ def verify(store: Location, json: Json = None) -> None:
     from pipeline.console import answers, check_json, emit_json
     from pipeline.store import Store
     from pipeline.verify import verify as prove
+    from pipeline.words import counted
 
     check_json(json)
     verdict = prove(Store.open(store))
@@ -32,10 +33,11 @@ def verify(store: Location, json: Json = None) -> None:
         emit_json({"store": store, "ok": not verdict.problems, **asdict(verdict)}, json)
     if json != "-":
         failed = "".join(f"; prior {prior}: {count} failed" for prior, count in verdict.failed.items())
-        summary = (
-            f"{verdict.pairs} pairs, {verdict.shards} shards, {verdict.files} files, {verdict.bytes:,} bytes{failed}"
-        )
-        lines = [*verdict.problems, f"{store}: {len(verdict.problems) or 'no'} problems; {summary}"]
+        summary = f"{counted(verdict.pairs, 'pair')}, {counted(verdict.shards, 'shard')}, {counted(verdict.files, 'file')}, {verdict.bytes:,} bytes{failed}"
+        lines = [
+            *verdict.problems,
+            f"{store}: {counted(len(verdict.problems), 'problem') if verdict.problems else 'no problems'}; {summary}",
+        ]
         cure = "remove the damaged files and run the same `fusioncli caption` again: it makes what is missing, and keeps the rest"
         lines += [cure] if verdict.problems else []
         for line in lines:
@@ -107,6 +109,7 @@ def compare(
     from pipeline.errors import InputError
     from pipeline.pages import compare_page
     from pipeline.store import Store
+    from pipeline.words import counted
 
     check_json(json)
     if out is not None:
@@ -127,7 +130,7 @@ def compare(
         write_text(out, compare_page(opened, first, second, [key for key, _ in agreement.differing[:24]], rows))
     if json != "-":
         header = ("event", "both", f"only {first}", f"only {second}", "precision", "recall")
-        show_table(f"{agreement.pairs} pairs, {len(differing)} differ", header, rows)
+        show_table(f"{counted(agreement.pairs, 'pair')}, {len(differing)} differ", header, rows)
 
 
 def flat_rows(answer: object, prefix: str = "") -> list[tuple[str, object]]:

@@ -119,7 +119,7 @@ def test_missing_images_are_counted_in_every_table(root: Path) -> None:
     for folder in ("found", "masks"):
         (root / folder / "00003N").with_suffix(".txt" if folder == "found" else ".png").unlink()
     refused = bench(root)
-    assert "1 fused images are missing: 00002N" in str(refused.exception)
+    assert "1 fused image missing: 00002N" in str(refused.exception)
     words = ("--allow-missing", "--ceiling", "3", "--predictions", f"theirs={root / 'found'}")
     words = (*words, "--mask-labels", root / "classes", "--mask-classes", "road,person")
     words = (*words, "--masks", f"theirs={root / 'masks'}", "--sheet", root / "sheet.png")
@@ -129,7 +129,7 @@ def test_missing_images_are_counted_in_every_table(root: Path) -> None:
     assert "1 of 3" in (root / "bench" / "table.md").read_text()
     assert "1 of 3" in (root / "bench" / "table.tex").read_text()
     page = (root / "bench" / "index.html").read_text()
-    assert "1 images missing" in page
+    assert "1 image missing" in page
     assert "rival: 1 of 3" in tables(root)["How much of the reachable VIF + Qabf is reached"]["about"]
     for name in ("Detection", "Segmentation"):
         assert "theirs: 1 of 3" in tables(root)[name]["about"]
@@ -158,6 +158,10 @@ def test_missing_images_are_counted_in_every_table(root: Path) -> None:
         (("--method", "guided filter={root}/rival"), "'guided filter' is a baseline's name"),
         (("--boxes", "nowhere"), "--boxes nowhere"),
         (("--boxes", "{root}/few"), "2 problems: {root}/few/00002N.txt: no such label file"),
+        (
+            ("--segmenter", "a/b", *MASKS, "--mask-labels", "{root}/narrow"),
+            "00001D.png: 10 x 64 pixels, its image 80 x 64",
+        ),
         (("--ceiling", "1", "--metrics", "EN"), "--ceiling needs VIF and Qabf"),
         (("--sheet", "sheet"), "ending in .png"),
         (("--table", "3"), "fusioncli caption --dataset msrs"),
@@ -176,6 +180,17 @@ def test_wrong_extras_are_one_sentence_before_any_work(root: Path, words: tuple[
     assert expected.format(root=root) in str(done.exception)
     assert "\n" not in str(done.exception)
     assert not (root / "bench").exists()
+
+
+def test_a_page_that_no_benchmark_made_stays(root: Path) -> None:
+    home = root / "bench"
+    home.mkdir()
+    (home / "index.html").write_text("my home page")
+    refused = bench(root)
+    assert f"{home}: holds index.html, made by no benchmark; choose another --out" in str(refused.exception)
+    assert [path.name for path in home.iterdir()] == ["index.html"]
+    (home / "index.html").unlink()
+    assert bench(root).exit_code == bench(root).exit_code == 0, "its own files are made anew"
 
 
 @pytest.mark.parametrize(

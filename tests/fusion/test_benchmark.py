@@ -57,7 +57,7 @@ def test_sources_take_no_part_in_the_ranking(root: Path) -> None:
 def test_missing_images_are_an_error_or_counted(root: Path, tmp_path: Path) -> None:
     rival = maxima(root, tmp_path / "rival")
     (rival / "test-1.png").unlink()
-    with pytest.raises(InputError, match=r"1 fused images are missing: test-1"):
+    with pytest.raises(InputError, match=r"1 fused image missing: test-1"):
         run_all(options(root, methods={"rival": str(rival)}))
     dataset = run_all(options(root, methods={"rival": str(rival)}, allow_missing=True)).datasets[0]
     assert dataset.missing == {"rival": 1}
@@ -76,7 +76,7 @@ def test_a_folder_that_does_not_fit_is_named(root: Path, tmp_path: Path, fault: 
     rival = maxima(root, tmp_path / "rival")
     if fault == "stray":
         Image.new("L", (8, 8)).save(rival / "holiday.png")
-        expected = "1 images belong to no pair: holiday"
+        expected = "1 image of no pair: holiday"
     elif fault == "other names":
         for path in list(rival.iterdir()):
             path.rename(rival / f"x{path.name}")

@@ -149,7 +149,7 @@ def test_sources_prepared_once_give_the_same_scores() -> None:
     assert score_fused(sources, MEAN) == pytest.approx(score(A, B, MEAN), rel=1e-5)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 1000),
     height=st.integers(12, 70),

@@ -27,7 +27,7 @@ def test_an_epoch_draws_every_pair_once_and_the_next_in_another_order() -> None:
     assert first != second and first != list(range(50))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(0, 10**6), st.integers(0, 5))
 def test_any_place_can_be_looked_up_alone(number: int, seed: int, epoch: int) -> None:
     places = range(epoch * number, (epoch + 1) * number)

@@ -247,6 +247,16 @@ def test_a_value_under_a_thousandth_is_not_shown_as_zero(result: DatasetResult) 
     assert "± 0.000 " not in markdown_table(small).split("| student")[1].split("|")[1]
 
 
+def test_one_image_has_a_score_and_no_interval(result: DatasetResult) -> None:
+    first = {name: {metric: found[:1] for metric, found in values.items()} for name, values in result.values.items()}
+    single = replace(result, keys=KEYS[:1], values=first)
+    value = f"{result.values['student']['VIF'][0]:.3f}"
+    assert f"**{value}** |" in markdown_table(single)
+    assert "±" not in markdown_table(single).split("± is")[0]
+    cell = f'title="one image alone: no interval"><span>{value}</span></td>'
+    assert cell in score_table(single) and ", 1 pair, " in markdown_table(single)
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [

@@ -72,9 +72,7 @@ def test_the_command_prints_and_writes(fusioncli: Run, folders: tuple[Path, Path
 def test_missing_and_extra_files_are_listed_or_counted(folders: tuple[Path, Path, Path]) -> None:
     (folders[2] / "002.png").unlink()
     Image.fromarray(picture(9)).save(folders[2] / "stray.png")
-    with pytest.raises(
-        PairingError, match=r"2 images are not in all three folders: 002 .*fused.*stray .*--allow-missing"
-    ):
+    with pytest.raises(PairingError, match=r"2 stems not in all three folders: 002 .*fused.*stray .*--allow-missing"):
         find_files(*folders)
     files, missing = find_files(*folders, allow_missing=True)
     assert [file.name for file in files] == ["000", "001"] and missing == 2
@@ -170,7 +168,9 @@ def test_metrics_may_be_named_in_groups() -> None:
         names_in(" , ", "standard")
 
 
-def test_boxes_add_what_targets_keep(folders: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_boxes_add_what_targets_keep(
+    folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     labels = tmp_path / "labels"
     labels.mkdir()
     infrared = np.full((48, 56), 40, dtype=np.uint8)
@@ -189,8 +189,13 @@ def test_boxes_add_what_targets_keep(folders: tuple[Path, Path, Path], tmp_path:
     with pytest.raises(InputError, match=r"000\.txt, line 1"):
         score_files(*folders, names=["EN"], boxes=labels)
     (labels / "000.txt").unlink()
-    with pytest.raises(InputError, match="no such label file"):
-        score_files(*folders, names=["EN"], boxes=labels)
+    (labels / "002.txt").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr("fusion.scoring._score_file", lambda *_: pytest.fail("work began"))
+        with pytest.raises(InputError, match=r"2 problems: .*000\.txt: no such label file.*; .*002\.txt"):
+            score_files(*folders, names=["EN"], boxes=labels)
+        with pytest.raises(InputError, match="--boxes .*nowhere: no such folder of label files"):
+            score_files(*folders, names=["EN"], boxes=labels / "nowhere")
 
 
 def test_a_phones_photo_with_a_preview_is_one_image(folders: tuple[Path, Path, Path]) -> None:

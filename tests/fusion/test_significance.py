@@ -61,9 +61,9 @@ def test_undefined_values_are_counted_and_never_enter_the_mean() -> None:
     assert (nothing.mean, nothing.low, nothing.count, nothing.undefined) == (None, None, 0, 2)
 
 
-def test_one_image_has_an_interval_of_no_width() -> None:
-    summary = summarise([0.25])
-    assert (summary.low, summary.mean, summary.high) == (0.25, 0.25, 0.25)
+def test_one_image_says_nothing_of_others() -> None:
+    for summary in (summarise([0.25, None]), summarise_ratio([0.25, 3.0], [1.0, None])):
+        assert (summary.low, summary.mean, summary.high, summary.count) == (None, 0.25, None, 1)
 
 
 def test_wins_losses_and_direction() -> None:

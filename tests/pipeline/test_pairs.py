@@ -186,6 +186,11 @@ def _float(path: Path) -> None:
     Image.fromarray(np.zeros((24, 32), dtype=np.float32)).save(path, format="TIFF")
 
 
+def _loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
@@ -194,11 +199,12 @@ def _float(path: Path) -> None:
         (_text, "not an image"),
         (_bomb, r"30000 x 30000 pixels|decompression bomb|900000000 pixels"),
         (_float, "floating-point"),
+        (_loop, "a link that leads to itself"),
     ],
 )
 def test_a_bad_file_is_one_sentence_with_its_path(folders: tuple[Path, Path], spoil: object, complaint: str) -> None:
-    spoil(folders[1] / "b.png")  # type: ignore[operator]
     pair = pair_folders(*folders)[1]
+    spoil(folders[1] / "b.png")  # type: ignore[operator]
     with pytest.raises(ImageError, match=complaint) as caught:
         read_pair(pair)
     assert str(folders[1] / "b.png") in str(caught.value)
