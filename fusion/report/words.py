@@ -56,9 +56,9 @@ def _against(metric: str, found: Comparison) -> str:
         return ""
     total = found.wins + found.losses + found.ties
     if found.p >= SURE:
-        return f"{metric} no clear difference (better on {found.wins} of {total} pairs, p = {found.p:.2f})"
+        return f"{metric} no clear difference (better on {found.wins} of {counted(total, 'pair')}, p = {found.p:.2f})"
     way = "better" if found.gain > 0 else "worse"
-    return f"{metric} {way} by {number(abs(found.gain))} (better on {found.wins} of {total} pairs, {p_text(found.p)})"
+    return f"{metric} {way} by {number(abs(found.gain))} (better on {found.wins} of {counted(total, 'pair')}, {p_text(found.p)})"
 
 
 def p_text(p: float) -> str:
