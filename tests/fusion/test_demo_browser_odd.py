@@ -38,6 +38,7 @@ def alert(browser: Any) -> str:  # noqa: F811
 def forgiven(browser: Any) -> Any:  # noqa: F811
     """The page, whose console may say which requests failed."""
     yield browser
+    browser.get("about:blank")  # or a request that is still under way would fail after the console was emptied
     browser.get_log("browser")
 
 
