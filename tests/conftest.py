@@ -6,16 +6,19 @@ import os
 import runpy
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 from command_line import REPOSITORY, SHIM, Run
 
 runpy.run_path(str(SHIM / "sitecustomize.py"))  # lets torchvision import beside a CPU build of torch
-hypothesis.settings.register_profile("shared", deadline=None)  # no test fails because the machine is busy
-hypothesis.settings.load_profile("shared")
+if find_spec("hypothesis"):  # the environment of the vLLM tests has none
+    import hypothesis
+
+    hypothesis.settings.register_profile("shared", deadline=None)  # no test fails because the machine is busy
+    hypothesis.settings.load_profile("shared")
 
 
 @pytest.fixture(scope="session", autouse=True)
