@@ -61,7 +61,7 @@ def test_check_of_a_damaged_set_fails_and_names_the_path(fusioncli: Run, data_ro
     shutil.copytree(data_root / "tno", tmp_path / "tno")
     (tmp_path / "tno" / "vi" / "07.png").write_bytes(b"")
     result = fusioncli("--quiet", "data", "check", "tno", "--root", tmp_path, "--json", "-")
-    assert "1 problems" in one_sentence(result, 1)
+    assert "1 problem;" in one_sentence(result, 1)
     (problem,) = json.loads(result.stdout)["problems"]
     assert problem["path"] == str(tmp_path / "tno" / "vi" / "07.png")
 
