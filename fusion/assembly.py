@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from fusion.beginning import begin
+from fusion.beginning import begin, ignore_text
 from fusion.blocks import Block
-from fusion.catalog import build_network, network_entry
+from fusion.catalog import Config, build_network, network_entry
 from fusion.distillation import Distillation, check_text_width
 from fusion.edge import EdgeConfig
 from fusion.network import NetworkConfig
@@ -133,13 +133,18 @@ def _recorded(saved: Mapping[str, str], what: str) -> Weights:
 
 
 def _begin_with(network: torch.nn.Module, weights: Weights) -> None:
-    theirs = weights.network.config
-    if theirs != network.config:
+    """The given weights; those of the same network without text do for one that reads it, which then ignores it at first."""
+    theirs: Config = weights.network.config
+    ours: Config = network.config
+    learns_to_read = ours.text_width is not None and theirs.text_width is None
+    if theirs != (replace(ours, text_width=None) if learns_to_read else ours):
         raise InputError(
-            f"--start-from {weights.name}: another network ({theirs}) than the recipe's ({network.config}); "
+            f"--start-from {weights.name}: another network ({theirs}) than the recipe's ({ours}); "
             "choose its recipe, or --set network=NAME"
         )
-    network.load_state_dict(weights.network.state_dict())
+    network.load_state_dict(weights.network.state_dict(), strict=not learns_to_read)
+    if learns_to_read:
+        ignore_text(network)
 
 
 def check_widths(stores: Sequence[Pairs]) -> None:

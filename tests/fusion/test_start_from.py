@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from fusion import assembly
-from fusion.catalog import NETWORKS
+from fusion.catalog import NETWORKS, build_network
 from fusion.recipe import load_recipe
 from fusion.run import read_origin
 from fusion.training import resume_run, start_run
@@ -51,6 +52,25 @@ def test_teacher_and_starting_weights_are_loaded_once(
     origin = read_origin(tmp_path / "run")
     assert origin.teachers == ({"location": str(teacher), "sha256": load_weights(teacher).sha256},)
     assert origin.start == {"location": str(begun), "sha256": load_weights(begun).sha256}
+
+
+@pytest.mark.parametrize("teacher", ["teacher-tiny", "teacher-edge"])
+def test_a_teacher_begins_as_the_same_network_without_text(store: Path, tmp_path: Path, teacher: str) -> None:
+    """Whatever it is told, it gives the very picture that it gave without, and its text layers can learn."""
+    torch.manual_seed(5)
+    save_weights(tmp_path / "begun", build_network(replace(NETWORKS[teacher].config, text_width=None)), "# a network\n")
+    settings = [f"network={teacher}", "steps=1", "batch_size=2", "crop=64", "lr=1e-12", "ema=0", "weight_decay=0"]
+    start_run(load_recipe("tiny", "teacher", settings), [store], tmp_path / "on", start_from=tmp_path / "begun")
+    before, after = load_weights(tmp_path / "begun").network, load_weights(tmp_path / "on").network
+    visible, infrared, text = (
+        torch.rand(1, 3, 64, 64),
+        torch.rand(1, 1, 64, 64),
+        torch.randn(1, after.config.text_width),
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(after(visible, infrared, text), before(visible, infrared), atol=1e-5, rtol=0)
+    first_layers = [value for name, value in after.state_dict().items() if name.endswith("layers.0.weight")]
+    assert first_layers and all(value.abs().max() > 0 for value in first_layers)
 
 
 def test_weights_of_another_network_are_refused(store: Path, tmp_path: Path) -> None:
