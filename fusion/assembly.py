@@ -11,7 +11,7 @@ import torch
 
 from fusion.beginning import begin, ignore_text
 from fusion.blocks import Block
-from fusion.catalog import Config, build_network, network_entry
+from fusion.catalog import Config, build_network, config_from_dict, network_entry
 from fusion.distillation import Distillation, check_text_width
 from fusion.edge import EdgeConfig
 from fusion.network import NetworkConfig
@@ -100,7 +100,7 @@ def build_objective(recipe: Recipe, given: Given, pairs: Pairs) -> Objective:
         config = replace(config, fusion=recipe.fusion or config.fusion)
     network = build_network(config)
     if given.start:
-        _begin_with(network, given.start)
+        _begin_with(network, config, given.start)
     else:
         begin(network)
     factors = recipe.factors()
@@ -132,10 +132,9 @@ def _recorded(saved: Mapping[str, str], what: str) -> Weights:
     return weights
 
 
-def _begin_with(network: torch.nn.Module, weights: Weights) -> None:
+def _begin_with(network: torch.nn.Module, ours: Config, weights: Weights) -> None:
     """The given weights; those of the same network without text do for one that reads it, which then ignores it at first."""
-    theirs: Config = weights.network.config
-    ours: Config = network.config
+    theirs = config_from_dict(weights.config)
     learns_to_read = ours.text_width is not None and theirs.text_width is None
     if theirs != (replace(ours, text_width=None) if learns_to_read else ours):
         raise InputError(

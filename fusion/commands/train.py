@@ -39,7 +39,9 @@ class Options:
     ] = None
     start_from: Annotated[
         str | None,
-        typer.Option(help="Weights to go on from, of the same network: edge, or a folder. Default: fresh ones."),
+        typer.Option(
+            help="Weights to go on from, of the same network (for a teacher, also of it without text): edge, or a folder. Default: fresh ones."
+        ),
     ] = None
     resume: Annotated[Path | None, typer.Option(help="Go on with a run; nothing else is needed.")] = None
     prior: Annotated[str | None, typer.Option(help="Which prior of the store to use. Default: the recipe's.")] = None
