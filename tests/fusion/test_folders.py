@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import os
 import threading
 import time
@@ -16,15 +15,13 @@ import pytest
 import torch
 from PIL import Image
 
-from command_line import Run
 from fusion import folders
 from fusion.alignment import Fit, Fitted
-from fusion.folders import LOG, Entry, FolderOptions, check_entries, fuse_folders, read_log
-from fusion.inference import Fuser, Output, fuse_for, save_fused
-from pipeline.errors import InputError, TooManyFailures
+from fusion.folders import LOG, Entry, FolderOptions, fuse_folders, read_log
+from fusion.inference import Fuser, Output, fuse_for
+from pipeline.errors import InputError
 from pipeline.images import Picture, read_image
-
-SHAPE = (24, 32)
+from six_pairs import SHAPE, draw_pairs
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +31,7 @@ def fuser() -> Fuser:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """Six pairs, a to f."""
-    for index, stem in enumerate("abcdef"):
-        random = np.random.default_rng(index)
-        for kind, shape in (("vi", (*SHAPE, 3)), ("ir", SHAPE)):
-            (tmp_path / kind).mkdir(exist_ok=True)
-            rows = np.linspace(20, 200, SHAPE[0])[:, None]
-            base = rows + random.uniform(-20, 20, shape[:2])
-            image = base[..., None] + np.array([0, 9, 40]) if len(shape) == 3 else base
-            Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(tmp_path / kind / f"{stem}.png")
-    return tmp_path
+    return draw_pairs(tmp_path)
 
 
 def run(fuser: Fuser, home: Path, **options: Any) -> list[Entry]:
@@ -133,25 +121,6 @@ def test_sixteen_bit_colour_is_read_back_by_another_decoder(fuser: Fuser, home: 
         assert image.size == SHAPE[::-1]
 
 
-def test_a_full_disk_fails_a_pair_and_not_the_rest(fuser: Fuser, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(out: Path, *rest: Any) -> None:
-        if out.stem in "be":
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save_fused(out, *rest)
-
-    monkeypatch.setattr(folders, "save_fused", full)
-    (home / "ir" / "d.png").write_bytes(b"not an image")
-    entries = run(fuser, home)
-    assert [entry.stem for entry in entries if entry.status == "failed"] == ["b", "d", "e"]
-    assert sorted(path.name for path in (home / "out").glob("*.png")) == ["a.png", "c.png", "f.png"]
-    with pytest.raises(TooManyFailures) as listed:
-        check_entries(entries, home / "out")
-    assert "3 of 6 pairs failed" in str(listed.value)
-    assert all(f"\n  {stem}: " in str(listed.value) for stem in "bde") and "No space left" in str(listed.value)
-    monkeypatch.undo()
-    assert [entry.status for entry in run(fuser, home)].count("ok") == 5, "the next run makes what is missing"
-
-
 def test_a_run_that_is_broken_off_keeps_what_it_logged(fuser: Fuser, home: Path) -> None:
     def stop(entry: Entry) -> None:
         if entry.stem == "c":
@@ -213,14 +182,6 @@ def test_a_pair_is_in_the_log_as_soon_as_it_is_told_of(fuser: Fuser, home: Path)
     assert logged == [set("abcdef"[:count]) for count in range(1, 7)]
 
 
-def test_pairs_of_unlike_size_fail_alone_and_are_scaled_when_asked(fuser: Fuser, home: Path) -> None:
-    Image.new("L", (16, 12)).save(home / "ir" / "b.png")
-    entries = run(fuser, home)
-    assert [entry.status for entry in entries] == ["ok", "failed", "ok", "ok", "ok", "ok"]
-    assert "--resize" in entries[1].error
-    assert [entry.status for entry in run(fuser, home, asked=Fit(resize=True))] == ["ok"] * 6
-
-
 def test_what_cannot_be_a_folder_run_is_refused_at_once(fuser: Fuser, home: Path) -> None:
     with pytest.raises(InputError, match="holds no 16-bit"):
         FolderOptions(suffix=".jpg", output=Output(sixteen_bit=True))
@@ -261,23 +222,6 @@ def test_an_output_folder_among_the_images_is_refused(fuser: Fuser, home: Path) 
         assert not (home / kind / "deep").exists()
 
 
-def test_the_command_lists_failures_last(fusioncli: Run, home: Path) -> None:
-    (home / "vi" / "e.png").write_bytes(b"")
-    done = fusioncli("fuse", "vi", "ir", "--out", "out", "--weights", "nano", "--jobs", "3", "--format", "webp")
-    assert done.returncode == 3
-    assert done.stderr.rstrip().splitlines()[-1].strip().startswith("e: ")
-    assert len(list((home / "out").glob("*.webp"))) == 5
-
-
-def test_a_pair_that_its_format_cannot_hold_stops_no_other(fuser: Fuser, home: Path) -> None:
-    for kind, shape in (("vi", (8, 17000, 3)), ("ir", (8, 17000))):
-        Image.fromarray(np.full(shape, 90, dtype=np.uint8)).save(home / kind / "b.png")
-    entries = run(fuser, home, suffix=".webp", asked=Fit(align="none"))
-    assert [entry.status for entry in entries] == ["ok", "failed", "ok", "ok", "ok", "ok"]
-    assert "b.webp: WEBP holds 16383 pixels a side" in entries[1].error
-    assert set(read_log(home / "out" / LOG)) == set("abcdef")
-
-
 def test_a_name_that_is_not_utf8_is_fused_and_logged(fuser: Fuser, home: Path) -> None:
     """As old archives unpack; the log holds the same bytes, and a second run knows the pair by them."""
     name = b"caf\xe9.png"
@@ -291,15 +235,3 @@ def test_a_name_that_is_not_utf8_is_fused_and_logged(fuser: Fuser, home: Path) -
     made = os.fsdecode(os.fsencode(home / "out") + b"/" + name)
     before = Path(made).stat().st_mtime_ns
     assert len(run(fuser, home)) == 6 and Path(made).stat().st_mtime_ns == before
-
-
-def test_a_file_that_goes_while_its_folder_is_fused_is_named_in_words(fuser: Fuser, home: Path) -> None:
-    for kind in ("vi", "ir"):
-        for index in range(10, 50):
-            (home / kind / f"n{index}.png").symlink_to(home / kind / "a.png")
-    last = home / "ir" / "n49.png"
-    entries = fuse_folders(
-        fuser, home / "vi", home / "ir", home / "out", on_pair=lambda entry: last.unlink(missing_ok=True)
-    )
-    (failed,) = (entry for entry in entries if entry.status == "failed")
-    assert failed.error == f"{last}: no such file"

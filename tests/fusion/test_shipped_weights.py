@@ -52,7 +52,9 @@ def test_the_card_states_data_recipe_results_and_limits(name: str) -> None:
     assert "No weights were trained on test pairs" in " ".join(card.split())
     if name != "edge-spect":  # the one network of which docs/weights.md tells no choice made on test pairs
         assert re.search(r"made on some|tuned on some|test scores of the\s", card), "hides what test pairs decided"
-    shared = "by slices, not by patients" if load_weights(name).config["task"] == "medical" else "from the same recordings"
+    shared = (
+        "by slices, not by patients" if load_weights(name).config["task"] == "medical" else "from the same recordings"
+    )
     assert shared in " ".join(card.split()), "hides what train and test share"
     text = card + (folder / "config.json").read_text()
     assert '"/' not in text, "an absolute path of the machine that trained"
