@@ -38,10 +38,16 @@ def begin(network: nn.Module) -> None:
 
 @torch.no_grad()
 def ignore_text(network: nn.Module) -> None:
-    """Let a network that reads a text begin with one that changes nothing: what it does without it is already good."""
+    """Let a text change nothing at first, for what a network does without it is already good, and be learned quickly.
+
+    PyTorch's beginning takes inputs of about 1 each. A text's embedding has the length 1, so what its first layer makes of
+    it would be √D times too small, and the zeros of the last layer would learn as much more slowly.
+    """
     for module in network.modules():
         if isinstance(module, TextCondition):
-            for parameter in module.layers[-1].parameters():
+            first, last = (layer for layer in module.layers if isinstance(layer, nn.Linear))
+            first.weight.mul_(first.in_features**0.5)
+            for parameter in last.parameters():
                 nn.init.zeros_(parameter)
 
 

@@ -60,6 +60,17 @@ def test_the_text_changes_nothing_at_first_and_gets_a_gradient() -> None:
     assert all(gradient is not None and gradient.abs().max() > 0 for gradient in gradients)
 
 
+def test_a_text_of_length_one_reaches_the_hidden_layer_at_full_size() -> None:
+    """The last layer, which begins with zeros, learns at the pace of what it sees; under PyTorch's own beginning at a twentieth of it."""
+    config = NetworkConfig(width=8, expansion=1.0, refinement=1, text_width=512)
+    texts = nn.functional.normalize(torch.randn(64, 512, generator=torch.Generator().manual_seed(2)), dim=1)
+    sizes = [
+        torch.cat([condition.layers[0](texts) for condition in network.text or ()], dim=1).square().mean().sqrt().item()
+        for network in (fresh(config=config), begun(config=config))
+    ]
+    assert sizes[0] < 0.05 and 0.4 < sizes[1] < 0.8
+
+
 @pytest.mark.parametrize("name", ["edge", "nano"])
 def test_an_edge_network_keeps_its_own_beginning(name: str) -> None:
     network = NETWORKS[name].build()
