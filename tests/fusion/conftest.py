@@ -1,4 +1,4 @@
-"""A small real store on disk for the training tests: drawn pairs, measured captions, hashed embeddings."""
+"""What many of these tests take: a fuser, and a small real store of drawn pairs, measured captions, hashed embeddings."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from fusion.inference import Fuser
 
 
 def draw_pair(folder: Path, index: int, height: int = 72, width: int = 88) -> None:
@@ -51,6 +53,12 @@ def make_store(
     )
     caption_pairs(options, source)
     return home / name
+
+
+@pytest.fixture(scope="session")
+def fuser() -> Fuser:
+    """The smallest shipped network, on the CPU."""
+    return Fuser.from_pretrained("nano", device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -13,24 +13,15 @@ from PIL import Image
 from command_line import Run
 from fusion import folders
 from fusion.alignment import Fit
-from fusion.folders import LOG, Entry, FolderOptions, check_entries, fuse_folders, read_log
+from fusion.folders import LOG, check_entries, fuse_folders, read_log
 from fusion.inference import Fuser, save_fused
 from pipeline.errors import TooManyFailures
-from six_pairs import draw_pairs
-
-
-@pytest.fixture(scope="module")
-def fuser() -> Fuser:
-    return Fuser.from_pretrained("nano", device="cpu")
+from six_pairs import draw_pairs, run
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return draw_pairs(tmp_path)
-
-
-def run(fuser: Fuser, home: Path, **options: Any) -> list[Entry]:
-    return fuse_folders(fuser, home / "vi", home / "ir", home / "out", FolderOptions(**options))
 
 
 def test_a_full_disk_fails_a_pair_and_not_the_rest(fuser: Fuser, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

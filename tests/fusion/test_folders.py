@@ -21,21 +21,12 @@ from fusion.folders import LOG, Entry, FolderOptions, fuse_folders, read_log
 from fusion.inference import Fuser, Output, fuse_for
 from pipeline.errors import InputError
 from pipeline.images import Picture, read_image
-from six_pairs import SHAPE, draw_pairs
-
-
-@pytest.fixture(scope="module")
-def fuser() -> Fuser:
-    return Fuser.from_pretrained("nano", device="cpu")
+from six_pairs import SHAPE, draw_pairs, run
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return draw_pairs(tmp_path)
-
-
-def run(fuser: Fuser, home: Path, **options: Any) -> list[Entry]:
-    return fuse_folders(fuser, home / "vi", home / "ir", home / "out", FolderOptions(**options))
 
 
 def test_decoding_fusing_and_encoding_overlap(fuser: Fuser, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,11 +17,6 @@ from test_alignment import as_infrared, picture, scene
 MOVED = Fit(align="shift")
 
 
-@pytest.fixture(scope="module")
-def fuser() -> Fuser:
-    return Fuser.from_pretrained("nano", device="cpu")
-
-
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """Two pairs, whose infrared image lies 14 pixels right and 9 down; the visible ones are half transparent."""

@@ -27,11 +27,6 @@ av = pytest.importorskip("av", reason="needs the extra video")
 MILLISECONDS = Fraction(1, 1000)
 
 
-@pytest.fixture(scope="module")
-def fuser() -> Fuser:
-    return Fuser.from_pretrained("nano", device="cpu")
-
-
 def coded(path: Path, frames: int, **options: str) -> Path:
     """``infrared_frame`` in H.264, with frames that are stored in another order than they are shown."""
     with av.open(str(path), "w") as container:

@@ -20,11 +20,6 @@ av = pytest.importorskip("av", reason="needs the extra video")
 BT709 = 1  # ITU-T H.273, matrix coefficients
 
 
-@pytest.fixture(scope="module")
-def fuser() -> Fuser:
-    return Fuser.from_pretrained("nano", device="cpu")
-
-
 def special(path: Path, aspect: Fraction | None = None, matrix: int | None = None) -> Path:
     """Three of ``visible_frame`` in H.264 with pixels ``aspect`` times as wide as high, or coded by a matrix."""
     with av.open(str(path), "w") as container:
