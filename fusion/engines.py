@@ -16,7 +16,7 @@ from fusion.thread_share import share
 from pipeline.errors import InputError, MissingPackage, WeightsError, closest
 
 Engine = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-SAID = ("engine", "file", "precision", "family", "weights_sha256")  # of export.json, what is needed to run a network
+SAID = ("engine", "file", "precision", "weights_sha256")  # of export.json, what is needed to run a network
 
 
 @contextmanager
@@ -120,7 +120,7 @@ def open_export(folder: str | Path, engine: str, tiled: bool = False, at_once: i
     """The engine on a folder made by ``fusioncli export``, and what identifies its weights.
 
     Raises WeightsError: no export there, one for another engine, of another format, or without its file; MissingPackage.
-    Raises InputError for tiles with a network whose attention reads the whole image: only PyTorch can share that.
+    Raises InputError for tiles with a network that reads sums over whole images: only PyTorch can share those.
     """
     from fusion.export import EXPORT, FORMAT
 
@@ -143,6 +143,6 @@ def open_export(folder: str | Path, engine: str, tiled: bool = False, at_once: i
     file = Path(folder) / Path(described["file"]).name
     if not file.is_file():
         raise WeightsError(f"{file}: missing; export again")
-    if tiled and described["family"] != "edge":
+    if tiled and described.get("whole_images") is not False:
         raise InputError(f"--tile with --engine {engine}: the tiles of this network would differ; use --engine torch")
     return open_engine(engine, file, at_once), f"{described['weights_sha256']} {engine} {described['precision']}"

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from fusion.graph import FusionGraph
+from fusion.shared_statistics import reads_whole_images
 from fusion.weights import Weights, load_weights
 from pipeline.atomic import atomic_path, sync_folder, write_bytes, write_text
 from pipeline.errors import FusionError, InputError, MissingPackage, closest
 
 EXPORT = "export.json"
-FORMAT = 1
+FORMAT = 2
 FILES = {"onnx": "model.onnx", "openvino": "model.xml", "torchscript": "model.pt"}
 PRECISIONS = ("fp32", "fp16")
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}  # of full brightness, at the worst pixel
@@ -124,6 +125,7 @@ def describe(
         "file": path.name,
         "precision": precision,
         "family": weights.config["family"],
+        "whole_images": reads_whole_images(weights.network),
         "weights": weights.name,
         "weights_sha256": weights.sha256,
         "compared": [asdict(one) for one in compared],

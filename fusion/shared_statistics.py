@@ -46,6 +46,12 @@ class WholeImageLayer(nn.Module):
         return sums if shared is None else shared.of(self, sums)
 
 
+def reads_whole_images(network: object) -> bool:
+    """Whether what ``network`` makes of a crop depends on the rest of the image."""
+    layers = network.modules() if isinstance(network, nn.Module) else ()
+    return any(isinstance(layer, WholeImageLayer) for layer in layers)
+
+
 @contextmanager
 def sharing(statistics: SharedStatistics) -> Iterator[None]:
     """Let every layer of this thread that reads all pixels read and fill ``statistics``."""

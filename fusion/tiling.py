@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from fusion.shared_statistics import SharedStatistics, WholeImageLayer, sharing
+from fusion.shared_statistics import SharedStatistics, reads_whole_images, sharing
 from pipeline.errors import InputError
 from pipeline.pairs import SMALLEST
 
@@ -65,8 +65,7 @@ def run(
 def _statistics(network: Network, visible: Tensor, infrared: Tensor, text: Tensor | None) -> SharedStatistics:
     """What the layers of ``network`` that see all of an image read in one, (1, 3, H, W) and (1, 1, H, W)."""
     statistics = SharedStatistics()
-    layers = network.modules() if isinstance(network, nn.Module) else ()
-    if not any(isinstance(layer, WholeImageLayer) for layer in layers):
+    if not reads_whole_images(network):
         return statistics
     crops = sample_crops(*visible.shape[-2:])
     first, second = (torch.cat([image[..., rows, columns] for rows, columns in crops]) for image in (visible, infrared))

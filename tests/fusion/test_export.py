@@ -134,6 +134,14 @@ def test_a_traced_attention_takes_any_batch() -> None:
         torch.testing.assert_close(traced(features), block(features), atol=1e-5, rtol=1e-5)
 
 
+def test_an_exported_network_that_sees_the_whole_image_takes_no_tiles(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_weights(tmp_path / "w", NETWORKS["edge-prior"].build(), "# drawn\n")
+    export_network(tmp_path / "w", "torchscript", tmp_path / "out")
+    with pytest.raises(InputError, match="use --engine torch"):
+        Fuser.from_pretrained(tmp_path / "out", engine="torchscript", tile=192)
+
+
 def test_the_graph_clamps_its_range(weights: Path) -> None:
     graph = FusionGraph(NETWORKS["nano"].build())
     fused = graph(torch.full((1, 3, 16, 16), 3.0), torch.full((1, 1, 16, 16), -2.0))
