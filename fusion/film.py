@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -27,6 +28,7 @@ SETTINGS = {
     "libvpx-vp9": {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "6"},
     "mpeg4": {"q": "3"},
 }
+LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}  # as FFmpeg guesses them
 LARGEST_UNIT = 65535  # what MPEG-4 counts the parts of a second by, at most
 OFF_GRID = 0.25  # frames a time stamp may lie beside those of one constant rate
 
@@ -67,12 +69,14 @@ class Film:
             )  # one clock for both
             try:
                 self.copied = self.container.add_stream_from_template(sound.sound)
+                layout = self.copied.codec_context.layout
+                if layout.name == f"{layout.nb_channels} channels":  # AVI names none, and MP4 wants names, at its end
+                    self.copied.codec_context.layout = LAYOUTS.get(layout.nb_channels, layout)
             except (ValueError, av.error.FFmpegError) as error:
                 self.container.close()
                 other = ".mov" if path.suffix.lower() == ".mkv" else ".mkv"
-                kind = sound.sound.codec_context.name if sound.sound is not None else "this"
                 raise InputError(
-                    f"{self.name}: {path.suffix} cannot hold {kind} audio; choose {other}, or --no-audio"
+                    f"{self.name}: {path.suffix} cannot hold {self._voice()} audio; choose {other}, or --no-audio"
                 ) from error
         with self._writing():
             self.container.start_encoding()  # what cannot be begun must not be gone on with: that ends the process
@@ -123,7 +127,14 @@ class Film:
         try:
             yield
         except load_av().error.FFmpegError as error:
-            raise FusionError(f"{self.name}: cannot be written ({reason_of(error)})") from error
+            doubtful = self.sound is not None and error.errno == errno.EINVAL
+            advice = f"; if its {self._voice()} audio is why, choose .mkv, or --no-audio" if doubtful else ""
+            raise FusionError(f"{self.name}: cannot be written ({reason_of(error)}){advice}") from error
+
+    def _voice(self) -> str:
+        """What FFmpeg calls the coding of the audio."""
+        stream = self.sound.sound if self.sound is not None else None
+        return stream.codec_context.name if stream is not None else "this"
 
 
 def _countable(rate: Fraction) -> Fraction:

@@ -107,6 +107,9 @@ def fuse_videos(
         if infrared is not None:
             footage.append(Footage(infrared, kinds[1]))
         sound = next((one for one in footage if one.sound is not None), None) if options.audio else None
+        for one in footage:
+            if one is not sound:
+                one.sound = None  # packets that nobody writes would gather in memory
         with atomic_path(out) as temporary:
             return _Fusing(fuser, footage, sound, options, on_frame).into(temporary, out)
     finally:

@@ -41,8 +41,9 @@ def write(
     stamps: Sequence[int] | None = None,
     base: Fraction | None = None,
     sound: bool = False,
+    voice: tuple[str, str] = ("aac", "mono"),
 ) -> Path:
-    """Lossless frames; ``stamps`` in units of ``base``; ``sound``: as many seconds of a tone."""
+    """Lossless frames; ``stamps`` in units of ``base``; ``sound``: as many seconds of a tone, coded as ``voice`` says."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("ffv1" if path.suffix == ".mkv" else "libx264", rate=rate)
         if path.suffix != ".mkv":
@@ -51,7 +52,7 @@ def write(
         video.pix_fmt = "yuv444p"
         if base is not None:
             video.codec_context.time_base = base
-        audio = container.add_stream("aac", rate=16000) if sound else None
+        audio = container.add_stream(voice[0], rate=16000, layout=voice[1]) if sound else None
         for index in range(frames):
             frame = av.VideoFrame.from_ndarray(draw(index), format="rgb24")
             if stamps is not None:
@@ -61,7 +62,9 @@ def write(
         if audio is not None:
             for start in range(0, int(16000 * frames / rate), 1024):
                 tone = (8000 * np.sin(np.arange(start, start + 1024) / 8)).astype(np.int16)
-                block = av.AudioFrame.from_ndarray(tone[None], format="s16", layout="mono")
+                block = av.AudioFrame.from_ndarray(
+                    tone.repeat(1 + (voice[1] == "stereo"))[None], format="s16", layout=voice[1]
+                )
                 block.sample_rate, block.pts = 16000, start
                 container.mux(audio.encode(block))
             container.mux(audio.encode(None))

@@ -10,6 +10,7 @@ from fractions import Fraction
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from command_line import Run
 from films import SIZE, flat, held_sideways, infrared_frame, read, sound_of, visible_frame, write
 from fusion.alignment import Fit
 from fusion.flicker import FlickerMeter
-from fusion.footage import is_video
+from fusion.footage import Footage, is_video
 from fusion.inference import Fuser
 from fusion.video import Moment, VideoOptions, fuse_videos, nearest
 from pipeline.errors import FusionError, InputError, PairingError
@@ -101,6 +102,34 @@ def test_audio_is_copied_to_the_byte_and_ends_with_the_picture(fuser: Fuser, tmp
     assert copied[-1][0] < 12 / 25
     silent = fuse_videos(fuser, str(visible), str(infrared), tmp_path / "s.mp4", VideoOptions(audio=False))
     assert not silent.audio and sound_of(tmp_path / "s.mp4") == []
+
+
+def test_sound_whose_channels_have_no_names_goes_into_mp4(fuser: Fuser, tmp_path: Path) -> None:
+    visible = write(tmp_path / "v.avi", visible_frame, 12, sound=True, voice=("pcm_s16le", "stereo"))
+    with av.open(str(visible)) as container:
+        assert container.streams.audio[0].codec_context.layout.name == "2 channels", "AVI names none"
+    infrared = write(tmp_path / "i.mkv", infrared_frame, 12)
+    assert fuse_videos(fuser, str(visible), str(infrared), tmp_path / "f.mp4").audio
+    original, copied = (b"".join(content for _, content in sound_of(tmp_path / name)) for name in ("v.avi", "f.mp4"))
+    assert len(copied) > 4 * 4000 and original.startswith(copied)
+
+
+def test_sound_that_a_format_chokes_on_is_named(fuser: Fuser, tmp_path: Path) -> None:
+    visible = write(tmp_path / "v.ts", visible_frame, 12, sound=True)
+    infrared = write(tmp_path / "i.mkv", infrared_frame, 12)
+    with pytest.raises(FusionError, match="if its aac audio is why, choose .mkv, or --no-audio"):
+        fuse_videos(fuser, str(visible), str(infrared), tmp_path / "f.avi")
+    assert not (tmp_path / "f.avi").exists()
+
+
+def test_packets_of_sound_that_nobody_writes_are_not_kept(fuser: Fuser, tmp_path: Path, monkeypatch: Any) -> None:
+    opened: list[Footage] = []
+    monkeypatch.setattr("fusion.video.Footage", lambda *given: opened.append(Footage(*given)) or opened[-1])
+    visible = write(tmp_path / "v.mp4", visible_frame, 12, sound=True)
+    infrared = write(tmp_path / "i.mp4", infrared_frame, 12, sound=True)
+    for audio in (True, False):
+        fuse_videos(fuser, str(visible), str(infrared), tmp_path / "f.mp4", VideoOptions(audio=audio))
+    assert [len(one.audio) < 6 for one in opened] == [True] * 4
 
 
 def test_one_video_of_both_halves_gives_what_two_give(fuser: Fuser, tmp_path: Path) -> None:
