@@ -19,3 +19,8 @@ def device_named(name: str | None) -> torch.device:
         if "at start of device string" in reason:  # PyTorch lists twenty, of which no machine has more than three
             reason = "there are cpu, cuda, cuda:1, mps, xpu and others of PyTorch's"
         raise InputError(f"--device {name}: not a device that this machine can compute on ({reason})") from error
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether it says that memory is out: on a GPU, in NumPy, or, as a plain RuntimeError, of PyTorch on a CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "allocate memory" in str(error)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fusion.devices import lacks_memory
 from fusion.recipe import Recipe
 from pipeline.atomic import write_text
 from pipeline.errors import TrainingError
@@ -72,7 +73,7 @@ def _gentler(recipe: Recipe) -> str:
 
 def advice(error: BaseException, recipe: Recipe) -> BaseException:
     """What to do about a lack of memory, as a TrainingError; any other error as it is."""
-    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "allocate memory" not in str(error):
+    if not lacks_memory(error):
         return error
     parts = next((n for n in range(recipe.accumulation + 1, recipe.batch_size + 1) if recipe.batch_size % n == 0), None)
     more = f"--set accumulation={parts} (same result, less memory), " if parts else ""

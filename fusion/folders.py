@@ -116,6 +116,9 @@ def fuse_folders(
         def collect(limit: int) -> None:
             while len(fusing) > limit:
                 entry = fusing.popleft().result().result()
+                name = f"{entry.stem}{options.suffix}"
+                if entry.status == "failed" and (out / name).exists():
+                    entry = replace(entry, error=f"{entry.error} (the {name} there is not of this run)")
                 entries.append(entry)
                 append_log(log, entry)
                 on_pair(entry)

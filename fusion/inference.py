@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from fusion.alignment import STRICT, Fit, Fitted, fit
 from fusion.arrays import check_shapes, check_unit, like, planes_of, to_unit
-from fusion.devices import device_named
+from fusion.devices import device_named, lacks_memory
 from fusion.engines import open_export
 from fusion.hub import HubWeights, Revision
 from fusion.lossless import write_png, write_tiff
@@ -24,7 +25,7 @@ from fusion.thread_share import check_at_once, usual
 from fusion.tiling import check_tile, run
 from fusion.weights import Weights, load_weights
 from pipeline.atomic import atomic_path, write_text
-from pipeline.errors import ImageError, InputError, PairingError
+from pipeline.errors import FusionError, ImageError, InputError, PairingError
 from pipeline.images import LUMA, Picture, picture_of, read_image
 from pipeline.pairs import SMALLEST
 
@@ -43,15 +44,16 @@ DEEP_WRITERS: dict[str, Callable[[Path, NDArray[np.uint16], bytes | None], None]
     "PNG": write_png,
     "TIFF": write_tiff,
 }
+ROOMY_TILE = 512  # pixels a side that every network has room for
 ENCODING: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95},
-    "WEBP": {"lossless": True},
+    "WEBP": {"lossless": True, "exact": True},  # as they are, colours of what is transparent too
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """How fused images are written. ``grey``: luma only; ``sixteen_bit``: PNG or TIFF of 16 bits a channel, no alpha."""
+    """How fused images are written. ``grey``: luma only; ``sixteen_bit``: PNG or TIFF, 16 bits a channel."""
 
     grey: bool = False
     sixteen_bit: bool = False
@@ -115,13 +117,14 @@ class Fuser(HubWeights):
 
         Tensors: (3, H, W) and (1, H, W), or (N, 3, H, W) and (N, 1, H, W), floats 0..1 of any precision.
         Arrays: (H, W, 3) or (H, W), and (H, W), or either with a leading batch; uint8, uint16 or floats 0..1.
-        PIL images: read as files are (16 bits kept, turned as EXIF says), grey or colour as the visible one is. Raises
+        PIL images: read as files are (16 bits kept, turned as EXIF says); mode, alpha and ICC profile are the visible one's. Raises
         InputError for other kinds, shapes and ranges, ImageError for a PIL image of floats.
         """
         if isinstance(visible, Image.Image) and isinstance(infrared, Image.Image):
             first, second = picture_of(visible, "the visible image"), picture_of(infrared, "the infrared image")
             thermal = second.pixels if second.pixels.ndim == 2 else second.as_grey()
-            fused = Image.fromarray(self._arrays(first.pixels, thermal, text))
+            pixels = self._arrays(first.pixels, thermal, text)
+            fused = Image.fromarray(pixels if first.alpha is None else np.dstack([pixels, first.alpha]))
             fused.info.update({"icc_profile": first.profile} if first.profile else {})
             return fused
         if isinstance(visible, np.ndarray) and isinstance(infrared, np.ndarray):
@@ -135,14 +138,21 @@ class Fuser(HubWeights):
     def fuse(self, visible: Tensor, infrared: Tensor, text: Tensor | None = None) -> Tensor:
         """(N, 3, H, W) and (N, 1, H, W) in 0..1 to (N, 3, H, W), clamped to 0..1, of ``visible``'s type and device.
 
-        Computed in float32. Raises InputError for other shapes and types; the range is not looked at.
+        Computed in float32. Raises InputError for other shapes and types, FusionError where memory does not suffice; the
+        range is not looked at.
         """
         check_shapes(visible, infrared)
         if self.text_width and text is None:
             text = torch.zeros(len(visible), self.text_width)
         condition = text.to(self.device) if text is not None and self.text_width else None
-        first, second = (image.to(self.device, torch.float32) for image in (visible, infrared))
-        fused = run(self.network, first, second, condition, self.tile)
+        try:
+            first, second = (image.to(self.device, torch.float32) for image in (visible, infrared))
+            fused = run(self.network, first, second, condition, self.tile)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not lacks_memory(error):
+                raise
+            size = f"{visible.shape[-1]} x {visible.shape[-2]} pixels"
+            raise FusionError(f"out of memory at {size}; {self._sparing()}") from error
         if self.weights is not None or self.tile is not None:  # an exported file clamps by itself, blended tiles do not
             fused = fused.clamp(0, 1)
         return fused.to(visible.device, visible.dtype)
@@ -158,6 +168,13 @@ class Fuser(HubWeights):
         second = torch.from_numpy(infrared.as_grey())[None, None].contiguous()
         fused: NDArray[np.float32] = self.fuse(first, second, text)[0].permute(1, 2, 0).numpy()
         return fused
+
+    def _sparing(self) -> str:
+        """What would take less memory than now."""
+        if self.tile is None:
+            return f"fuse in tiles: --tile {ROOMY_TILE}"
+        fewer = " and fewer at once: --at-once 1" if self.at_once > 1 else ", or a smaller image"
+        return f"give smaller tiles than --tile {self.tile}{fewer}"
 
     def _arrays(self, visible: NDArray[Any], infrared: NDArray[Any], text: Tensor | None) -> NDArray[Any]:
         first, second = planes_of(visible, infrared)
@@ -208,7 +225,11 @@ def save_transform(out: Path, transform: dict[str, Any] | None) -> None:
     """Write <out>.transform.json beside a fused image; one of an earlier run is taken away where there is none now."""
     path = transform_of(out)
     if transform is None:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:  # a name that no file has
+                raise
     else:
         write_text(path, json.dumps(transform, indent=2, ensure_ascii=False) + "\n")
 
@@ -263,7 +284,12 @@ def save_fused(
     profile = visible.profile if values.ndim == visible.pixels.ndim else None
     with atomic_path(out) as temporary:
         if output.sixteen_bit:
-            DEEP_WRITERS[kind](temporary, np.rint(values * 65535).astype(np.uint16), profile)
+            deep = np.rint(values * 65535).astype(np.uint16)
+            if visible.alpha is not None and (
+                kind == "PNG" or deep.ndim == 3
+            ):  # Pillow reads no grey TIFF that has one
+                deep = np.dstack([deep, visible.alpha * np.uint16(257)])  # 255 becomes 65535
+            DEEP_WRITERS[kind](temporary, deep, profile)
         else:
             encode(temporary, Picture(pixels=_levels(values), alpha=visible.alpha, profile=profile), kind)
 

@@ -41,30 +41,36 @@ def write_png(path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16], profil
 
 
 def write_tiff(path: Path, pixels: NDArray[np.uint16], profile: bytes | None = None) -> None:
-    """(H, W) or (H, W, 3) uint16 as TIFF 6.0: little-endian, one strip, not compressed. ``profile``: ICC, to go with it."""
+    """(H, W) or (H, W, C) uint16, C of 3 or 4 (4: alpha last), as TIFF 6.0: little-endian, one strip, not compressed.
+
+    ``profile``: an ICC profile to go with it.
+    """
     height, width = pixels.shape[:2]
-    coloured = pixels.ndim == 3
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    coloured, alpha = channels > 1, channels == 4
     content: Any = pixels.astype("<u2").tobytes()
     depths_at = 8 + len(content)
     profile = profile or b""
     fields = [
         (256, LONG, 1, width),
         (257, LONG, 1, height),
-        (258, SHORT, 3, depths_at) if coloured else (258, SHORT, 1, 16),  # three depths do not fit in the field itself
+        (258, SHORT, channels, depths_at) if coloured else (258, SHORT, 1, 16),  # more do not fit in the field itself
         (259, SHORT, 1, 1),  # no compression
         (262, SHORT, 1, 2 if coloured else 1),  # RGB, or grey with 0 for black
         (273, LONG, 1, 8),  # where the strip starts
-        (277, SHORT, 1, 3 if coloured else 1),  # channels
+        (277, SHORT, 1, channels),
         (278, LONG, 1, height),  # rows in the strip
         (279, LONG, 1, len(content)),
         (284, SHORT, 1, 1),  # channels interleaved
     ]
+    if alpha:
+        fields.append((338, SHORT, 1, 2))  # the last channel is an opacity that the colours are not multiplied by
     if profile:
-        fields.append((34675, UNDEFINED, len(profile), depths_at + 6))
+        fields.append((34675, UNDEFINED, len(profile), depths_at + 8))
     with path.open("wb") as file:
-        file.write(struct.pack("<2sHI", b"II", 42, depths_at + 6 + len(profile) + len(profile) % 2))
+        file.write(struct.pack("<2sHI", b"II", 42, depths_at + 8 + len(profile) + len(profile) % 2))
         file.write(content)
-        file.write(struct.pack("<3H", 16, 16, 16))
+        file.write(struct.pack("<4H", 16, 16, 16, 16))
         file.write(profile + bytes(len(profile) % 2))  # what follows begins at an even place
         file.write(struct.pack("<H", len(fields)))
         for field in fields:

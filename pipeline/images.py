@@ -225,8 +225,11 @@ def _opened(source: Path | bytes, name: str | None) -> Iterator[Image.Image]:
 def picture_of(image: Image.Image, label: str) -> Picture:
     """A PIL image as ``read_image`` would have read it. Raises ImageError, in which it is called ``label``."""
     with _undamaged(label):
+        negative = _is_negative(image)
         upright = _upright(image)
     picture = _picture(upright, label)
+    if negative:
+        picture = replace(picture, pixels=np.uint16(65535) - picture.pixels)
     return replace(picture, profile=_profile(image, picture.pixels.ndim))
 
 
@@ -235,6 +238,12 @@ def _upright(image: Image.Image) -> Image.Image:
     image.load()  # which sets up a TIFF, and takes the tag away
     turn = SET_UP.get(image.getexif().get(ORIENTATION, 1))
     return image if turn is None else image.transpose(turn)
+
+
+def _is_negative(image: Image.Image) -> bool:
+    """Whether 0 stands for white in a grey TIFF (TIFF 6.0, tag 262) of 16 bits: PIL turns only those of 8 round."""
+    tags = getattr(image, "tag_v2", None)
+    return tags is not None and image.mode.startswith("I;16") and tags.get(262) == 0
 
 
 def _profile(image: Image.Image, dimensions: int) -> bytes | None:

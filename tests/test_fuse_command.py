@@ -75,6 +75,16 @@ def test_transparency_is_kept_in_every_format_that_can_hold_it(weights: Path, tm
         np.testing.assert_array_equal(np.asarray(fused)[..., 3], np.asarray(seen)[..., 3])
 
 
+def test_a_name_too_long_for_a_transform_beside_it_is_no_failure(weights: Path, tmp_path: Path) -> None:
+    from fusion.inference import fuse_file
+
+    visible = picture(tmp_path / "v.png", (20, 30), "RGB", 1)
+    infrared = picture(tmp_path / "i.png", (20, 30), "L", 2)
+    out = tmp_path / f"{'n' * 243}.png"
+    fuse_file(Fuser.from_pretrained(weights), visible, infrared, out)
+    assert out.is_file()
+
+
 def test_a_transform_of_an_earlier_run_goes_where_nothing_was_moved_now(weights: Path, tmp_path: Path) -> None:
     from fusion.inference import fuse_file
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from fresh_network import assert_safe_in_threads, fresh_weights, picture, soft_maximum
 from fusion import Fuser
-from pipeline.errors import ImageError, InputError
+from fusion.inference import Output, fuse_file
+from pipeline.errors import FusionError, ImageError, InputError
 
 
 @pytest.fixture(scope="module")
@@ -134,22 +135,54 @@ def test_arrays_of_the_other_byte_order_are_fused(weights: Path) -> None:
     np.testing.assert_array_equal(fused.astype(np.uint16), fuser(visible, infrared))
 
 
-@pytest.mark.parametrize("mode", ["L", "I;16", "RGB", "1", "LA"])
+@pytest.mark.parametrize("mode", ["L", "I;16", "RGB", "RGBA", "1", "LA"])
 def test_pil_images_are_fused_as_their_files_are(weights: Path, tmp_path: Path, mode: str) -> None:
-    """Of any depth; what comes out is grey, in 16 bits or in colour as the visible image is."""
-    from fusion.inference import Output, fuse_file
-
+    """Of any depth; what comes out is grey, in 16 bits, in colour or transparent as the visible image is."""
     fuser = Fuser.from_pretrained(weights)
-    visible = picture(tmp_path / "v.png", (20, 30), {"1": "L", "LA": "LA"}.get(mode, mode), 1)
+    visible = picture(tmp_path / "v.png", (20, 30), "L" if mode == "1" else mode, 1)
     infrared = picture(tmp_path / "i.png", (20, 30), "I;16", 2)
     with Image.open(visible) as first, Image.open(infrared) as second:
         fused = fuser(first.convert(mode), second)
         first.convert(mode).save(tmp_path / "kept.png")
-    assert fused.mode == {"1": "L", "LA": "L"}.get(mode, mode)
+    assert fused.mode == ("L" if mode == "1" else mode)
     fuse_file(fuser, tmp_path / "kept.png", infrared, tmp_path / "f.png", Output(sixteen_bit=mode == "I;16"))
     with Image.open(tmp_path / "f.png") as file:
-        other = np.asarray(file.convert(fused.mode)).astype(int)
+        assert file.mode == fused.mode
+        other = np.asarray(file).astype(int)
     np.testing.assert_allclose(np.asarray(fused).astype(int), other, atol=1)
+
+
+@pytest.mark.parametrize(("name", "mode"), [("f.png", "RGBA"), ("f.tiff", "RGBA"), ("f.png", "LA"), ("f.tiff", "LA")])
+def test_sixteen_bits_keep_the_transparency(weights: Path, tmp_path: Path, name: str, mode: str) -> None:
+    """But in a grey TIFF, which Pillow would not read."""
+    visible = picture(tmp_path / "v.png", (20, 30), mode, 1)
+    infrared = picture(tmp_path / "i.png", (20, 30), "L", 2)
+    fuse_file(Fuser.from_pretrained(weights), visible, infrared, tmp_path / name, Output(sixteen_bit=True))
+    with Image.open(visible) as image:
+        alpha = np.asarray(image)[..., -1]
+    with Image.open(tmp_path / name) as image:
+        if (name, mode) == ("f.tiff", "LA"):
+            assert image.mode == "I;16"
+        else:
+            np.testing.assert_array_equal(np.asarray(image)[..., -1], alpha)
+            assert np.ptp(alpha) > 200
+
+
+def test_too_little_memory_is_one_sentence_with_advice(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fuser = Fuser.from_pretrained(weights)
+    visible = torch.zeros(1, 3, 40, 50), torch.zeros(1, 1, 40, 50)
+    for error in (
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+    ):
+
+        def out_of_memory(*given: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(fuser, "network", out_of_memory)
+        with pytest.raises(FusionError, match=r"out of memory at 50 x 40 pixels; fuse in tiles: --tile 512$"):
+            fuser.fuse(*visible)
 
 
 def test_a_pil_image_lying_on_its_side_is_set_up_and_floats_are_refused(weights: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
 from command_line import Run
 from fusion import folders
@@ -41,6 +42,30 @@ def test_a_full_disk_fails_a_pair_and_not_the_rest(fuser: Fuser, home: Path, mon
     assert all(f"\n  {stem}: " in str(listed.value) for stem in "bde") and "No space left" in str(listed.value)
     monkeypatch.undo()
     assert [entry.status for entry in run(fuser, home)].count("ok") == 5, "the next run makes what is missing"
+
+
+def test_a_result_of_an_earlier_run_is_not_taken_for_one_of_this(fuser: Fuser, home: Path) -> None:
+    run(fuser, home)
+    (home / "ir" / "d.png").write_bytes(b"not an image")
+    failed = [entry for entry in run(fuser, home) if entry.status == "failed"]
+    assert [entry.stem for entry in failed] == ["d"]
+    assert failed[0].error.endswith("(the d.png there is not of this run)") and (home / "out" / "d.png").exists()
+
+
+def test_a_pair_too_large_for_memory_fails_alone(fuser: Fuser, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = fuser.network
+
+    def small(visible: Tensor, *rest: Tensor) -> Tensor:
+        if visible.shape[-1] > 1000:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4000000000 bytes.")
+        return network(visible, *rest)
+
+    monkeypatch.setattr(fuser, "network", small)
+    for folder in ("vi", "ir"):
+        Image.new("L", (1200, 64)).save(home / folder / "c.png")
+    entries = run(fuser, home)
+    assert [entry.status for entry in entries] == ["ok", "ok", "failed", "ok", "ok", "ok"]
+    assert "1200 x 64 pixels" in entries[2].error and "--tile" in entries[2].error
 
 
 def test_pairs_of_unlike_size_fail_alone_and_are_scaled_when_asked(fuser: Fuser, home: Path) -> None:

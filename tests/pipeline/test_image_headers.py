@@ -12,6 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from bad_files import png_bomb, save_colour, save_grey
+from fusion.lossless import write_tiff
 from pipeline.errors import ImageError
 from pipeline.images import Picture, probe_image, read_image
 from pipeline.pairs import Pair, pair_size, read_pair, safe_key
@@ -177,6 +178,18 @@ def test_a_key_has_at_most_seventy_two_letters() -> None:
     for stem in ("b" * 73, "b" * 240, "ä" * 240, "a b" * 50):
         assert len(safe_key(stem)) <= 72
     assert len(safe_key("b" * 73)) == 72
+
+
+def test_a_negative_of_sixteen_bits_is_turned_round(tmp_path: Path) -> None:
+    """TIFF 6.0, tag 262: in a grey image 0 stands for white where it is 0, for black where it is 1."""
+    values = np.arange(70, dtype=np.uint16).reshape(7, 10) * 900
+    write_tiff(tmp_path / "a.tif", values)
+    content = (tmp_path / "a.tif").read_bytes()
+    black, white = (struct.pack("<HHII", 262, 3, 1, value) for value in (1, 0))
+    assert content.count(black) == 1
+    (tmp_path / "b.tif").write_bytes(content.replace(black, white))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, values)
+    np.testing.assert_array_equal(read_image(tmp_path / "b.tif").pixels, 65535 - values)
 
 
 def test_eight_bits_of_sixteen_are_the_nearest_level_everywhere() -> None:
