@@ -16,18 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusion.alignment import KINDS, STRICT, Fit, Fitted
-from fusion.inference import (
+from fusion.fused_image import (
     DEEP_WRITERS,
     EIGHT_BIT_COLOUR,
     SUFFIXES,
-    Fuser,
     Output,
-    fuse_for,
-    read_checked,
     save_fused,
     save_transform,
     transform_of,
 )
+from fusion.inference import Fuser, fuse_for, read_checked
 from fusion.thread_share import fusing_threads
 from pipeline.atomic import write_bytes
 from pipeline.errors import FusionError, InputError, TooManyFailures

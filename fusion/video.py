@@ -23,7 +23,8 @@ from fusion.alignment import KINDS, STRICT, Fit, Placement, cropped, fit, moved,
 from fusion.film import Film, check_film
 from fusion.flicker import FlickerMeter
 from fusion.footage import Footage, Moment, is_live
-from fusion.inference import Fuser, save_transform
+from fusion.fused_image import save_transform
+from fusion.inference import Fuser
 from fusion.relay import ahead
 from fusion.thread_share import fusing_threads
 from pipeline.atomic import atomic_path

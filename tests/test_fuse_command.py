@@ -34,7 +34,8 @@ def test_the_fused_file_is_what_the_network_computes_at_the_size_that_went_in(
 
 
 def test_sixteen_bit_grey_goes_in_and_comes_out(weights: Path, tmp_path: Path) -> None:
-    from fusion.inference import Output, fuse_file
+    from fusion.fused_image import Output
+    from fusion.inference import fuse_file
 
     visible = picture(tmp_path / "v.png", (24, 24), "I;16", 1)
     infrared = picture(tmp_path / "i.tiff", (24, 24), "I;16", 2)

@@ -11,7 +11,8 @@ from PIL import Image
 
 from fresh_network import assert_safe_in_threads, fresh_weights, picture, soft_maximum
 from fusion import Fuser
-from fusion.inference import Output, fuse_file
+from fusion.fused_image import Output
+from fusion.inference import fuse_file
 from pipeline.errors import FusionError, ImageError, InputError
 
 

@@ -67,7 +67,8 @@ def fuse(
     from fusion.engines import check_engine
     from fusion.folders import FolderOptions
     from fusion.footage import is_video
-    from fusion.inference import Fuser, Output, check_output, fuse_file
+    from fusion.fused_image import Output, check_output
+    from fusion.inference import Fuser, fuse_file
     from fusion.thread_share import usual
     from fusion.video import VideoOptions
     from pipeline.console import check_json, note

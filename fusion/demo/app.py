@@ -26,7 +26,7 @@ from fusion.demo.shelf import Item, Shelf
 from fusion.demo.wording import page_words
 from fusion.demo.workbench import TILES, Choice, Workbench
 from fusion.engines import ENGINES
-from fusion.inference import SUFFIXES
+from fusion.fused_image import SUFFIXES
 from pipeline.errors import FusionError, InputError
 
 MEBIBYTE = 2**20

@@ -18,7 +18,8 @@ from fusion.demo.shelf import Item, Shelf
 from fusion.demo.wording import page_words
 from fusion.engines import ENGINES
 from fusion.export import FILES, export_network
-from fusion.inference import LONGEST, SUFFIXES, Fuser, encode, read_checked, save_fused
+from fusion.fused_image import LONGEST, SUFFIXES, encode, save_fused
+from fusion.inference import Fuser, read_checked
 from fusion.score import Scores, score
 from pipeline.atomic import atomic_path
 from pipeline.errors import ImageError, InputError

@@ -34,7 +34,8 @@ from fusion.export import export_network
 from fusion.film import Film
 from fusion.folders import FolderOptions, check_entries, fuse_folders
 from fusion.footage import Footage
-from fusion.inference import Fuser, fuse_for, read_checked, save_fused
+from fusion.fused_image import save_fused
+from fusion.inference import Fuser, fuse_for, read_checked
 from fusion.quantisation import export_int8
 from fusion.thread_share import fusing_threads
 from fusion.video import fuse_videos

@@ -15,7 +15,8 @@ from command_line import Run
 from fusion import folders
 from fusion.alignment import Fit
 from fusion.folders import LOG, check_entries, fuse_folders, read_log
-from fusion.inference import Fuser, save_fused
+from fusion.fused_image import save_fused
+from fusion.inference import Fuser
 from pipeline.errors import TooManyFailures
 from six_pairs import draw_pairs, run
 

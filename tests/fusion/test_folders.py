@@ -18,7 +18,8 @@ from PIL import Image
 from fusion import folders
 from fusion.alignment import Fit, Fitted
 from fusion.folders import LOG, Entry, FolderOptions, fuse_folders, read_log
-from fusion.inference import Fuser, Output, fuse_for
+from fusion.fused_image import Output
+from fusion.inference import Fuser, fuse_for
 from pipeline.errors import InputError
 from pipeline.images import Picture, read_image
 from six_pairs import SHAPE, draw_pairs, run

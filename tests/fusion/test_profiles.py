@@ -10,7 +10,8 @@ from PIL import Image, ImageCms
 
 from fresh_network import fresh_weights
 from fusion.alignment import cropped
-from fusion.inference import Fuser, Output, fuse_file
+from fusion.fused_image import Output
+from fusion.inference import Fuser, fuse_file
 from fusion.lossless import write_tiff
 from pipeline.images import read_image
 
