@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,13 +82,17 @@ def sentence(text: str) -> str:
 def parse_caption(text: str, task: Task, *, finish_reason: str | None = None, tokens: int | None = None) -> Caption:
     """Read a model's answer: the JSON form of the prompt, else the two-line free text of the paper.
 
-    An answer with neither gives ``error_kind="unparsable"`` and keeps the raw text; it is never turned into a default.
+    An answer with neither, or with one that can be read only in part, gives ``error_kind="unparsable"`` and keeps the
+    raw text; it is never turned into a default.
     """
     text = whole(text)
     looked_at = text[:LONGEST_ANSWER]
-    found = _parse_json(looked_at, task) or _parse_lines(looked_at, task)
+    reason = "an empty answer" if not text.strip() else _why_unparsable(text, finish_reason)
+    try:
+        found = _parse_json(looked_at, task) or _parse_lines(looked_at, task)
+    except PartlyReadError as error:
+        found, reason = None, str(error)
     if found is None:
-        reason = "an empty answer" if not text.strip() else _why_unparsable(text, finish_reason)
         return Caption(raw=text, finish_reason=finish_reason, tokens=tokens, error_kind=UNPARSABLE, error=reason)
     events, scene = found
     return Caption(events=events, scene=scene, raw=text, finish_reason=finish_reason, tokens=tokens)
@@ -100,46 +105,81 @@ def _why_unparsable(text: str, finish_reason: str | None) -> str:
 
 Found = tuple[tuple[Event, ...], str]
 LENIENT = json.JSONDecoder(strict=False)  # a grammar lets a model put raw control characters into its strings
+TYPE_KEYS = ("type", "event_type", "label")  # the prompt asks for the first; captions made elsewhere have the others
+
+
+class PartlyReadError(ValueError):
+    """An answer of which a part can be read; what the rest says of the images would be lost."""
 
 
 def _parse_json(text: str, task: Task) -> Found | None:
-    for start in [match.start() for match in re.finditer(r"\{", text)][:8]:
+    """The first answer that can be read in full. Raises PartlyReadError where there are only others."""
+    start, partly = -1, None
+    for _ in range(8):
+        start = text.find("{", start + 1)
+        if start < 0:
+            break
         try:
-            value, _ = LENIENT.raw_decode(text, start)
+            value, end = LENIENT.raw_decode(text, start)
         except (ValueError, RecursionError):  # also of a number with thousands of digits
             continue
-        found = _from_mapping(value, task)
+        try:
+            found = _from_mapping(value, task)
+        except PartlyReadError as error:
+            partly, start = error, end - 1  # what lies inside is no answer of its own
+            continue
         if found:
             return found
+    if partly:
+        raise partly
     return None
 
 
 def _from_mapping(value: Any, task: Task) -> Found | None:
-    if not isinstance(value, Mapping):
+    named = _plain_keys(value)
+    if not any(plain_name(modality) in named for modality in task.modalities):
         return None
-    named = {plain_name(str(key)): entry for key, entry in value.items()}
     events: list[Event] = []
     for modality in task.modalities:
-        for entry in _entries(named.get(plain_name(modality))):
+        if plain_name(modality) not in named:
+            expected = " and ".join(repr(name) for name in task.modalities)
+            raise PartlyReadError(f"no {modality!r} among the answer's keys {_shown(list(value))}; expected {expected}")
+        for entry in _entries(named[plain_name(modality)]):
             events += [event for event in _events(entry, modality, task) if event not in events]
     if not events:
-        return None
+        raise PartlyReadError(f"the JSON answer says nothing of either image; expected {task.default!r} at least")
     scene = named.get("scene")
     return tuple(events), whole(scene.strip()) if isinstance(scene, str) else ""
 
 
+def _plain_keys(value: Any) -> dict[str, Any]:
+    return {plain_name(str(key)): entry for key, entry in value.items()} if isinstance(value, Mapping) else {}
+
+
 def _entries(value: Any) -> list[Any]:
-    if isinstance(value, Mapping | str):
-        return [value]
-    return list(value) if isinstance(value, list) else []
+    """What is said of one image: one thing or a list of them, as it is or under ``events``; none where that is empty."""
+    named = _plain_keys(value)
+    if "events" in named:
+        own = [value] if any(key in named for key in TYPE_KEYS) else []
+        return own + _as_list(named["events"])
+    return _as_list(value)
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value in (None, "", {}):
+        return []
+    return value if isinstance(value, list) else [value]
 
 
 def _events(entry: Any, modality: str, task: Task) -> list[Event]:
-    if isinstance(entry, str):
-        entry = {"type": entry}
-    if not isinstance(entry, Mapping) or not isinstance(entry.get("type"), str):
-        return []
-    severity, description = entry.get("severity"), entry.get("description")
+    """The events of one entry. Raises PartlyReadError for one without a label."""
+    named = _plain_keys({"type": entry} if isinstance(entry, str) else entry)
+    said = next((named[key] for key in TYPE_KEYS if key in named), None)
+    labels = _labels(said, task) if isinstance(said, str) else []
+    if not labels:
+        form = f'{{"type": "{task.default}"}}'
+        raise PartlyReadError(f"no label in {_shown(entry)}, which the answer holds for {modality!r}; expected {form}")
+    severity, description = named.get("severity"), named.get("description")
     return [
         Event(
             modality=modality,
@@ -147,8 +187,13 @@ def _events(entry: Any, modality: str, task: Task) -> list[Event]:
             severity=task.find_severity(severity) if isinstance(severity, str) and label != task.default else None,
             description=whole(" ".join(description.split())) if isinstance(description, str) else "",
         )
-        for label in _labels(entry["type"], task)
+        for label in labels
     ]
+
+
+def _shown(value: Any) -> str:
+    """``value`` as an error quotes it, whatever its size."""
+    return reprlib.repr(value)[:160]
 
 
 def _label(text: str, task: Task) -> str:
@@ -186,7 +231,10 @@ def _parse_lines(text: str, task: Task) -> Found | None:
     events: list[Event] = []
     for block in blocks:
         description = " ".join(block.get("description", "").split())
-        for label in _labels(block.get("event_type", ""), task):
+        labels = _labels(block.get("event_type", ""), task)
+        if "event_type" in block and description and not labels:
+            raise PartlyReadError(f"an 'Event Type:' line without a label stands before {description[:80]!r}; give one")
+        for label in labels:
             event = Event(
                 modality=_modality(label, block, task),
                 type=label,

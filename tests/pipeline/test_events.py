@@ -136,6 +136,76 @@ def test_what_cannot_be_read_is_an_error_with_its_text(text: str) -> None:
     assert caption.events == ()
 
 
+LOW_SEVERE = Event(modality="visible", type="low_light", severity="severe", description="very dark")
+CLEAN = Event(modality="infrared", type="clean")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [{"event_type": "low_light", "severity": "severe", "description": "very dark"}],
+        [{"Event Type": "low light", "Severity": "Severe", "Description": "very dark"}],
+        {"label": "low_light", "severity": "severe", "description": "very dark"},
+        {"events": [{"type": "low_light", "severity": "severe", "description": "very dark"}]},
+        {"Events": {"event-type": "low_light", "severity": "severe", "description": "very dark"}},
+        {"type": "low_light", "severity": "severe", "description": "very dark", "events": []},
+    ],
+)
+def test_other_spellings_of_an_event_are_read(said: object) -> None:
+    for other in ("clean", [{"type": "clean"}], {"events": ["clean"]}):
+        answer = json.dumps({"scene": "a road", "visible": said, "infrared": other})
+        assert parse_caption(answer, IVF).events == (LOW_SEVERE, CLEAN)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ({"scene": "a road", "infrared": "clean"}, "no 'visible'"),
+        ({"scene": "a road", "visible": [{"type": "low_light"}], "thermal": "clean"}, "no 'infrared'"),
+        ({"visible": {"type": ["low_light", "noise"]}, "infrared": "clean"}, "['low_light', 'noise']"),
+        ({"visible": [{"kind": "low_light"}], "infrared": "clean"}, "{'kind': 'low_light'}"),
+        ({"visible": "clean", "infrared": [{"type": "clean"}, {"severity": "severe"}]}, "{'severity': 'severe'}"),
+        ({"visible": {"events": {"low_light": "severe"}}, "infrared": "clean"}, "{'low_light': 'severe'}"),
+        ({"visible": {"low_light": True}, "infrared": "clean"}, "{'low_light': True}"),
+        ({"visible": [["low_light"]], "infrared": "clean"}, "['low_light']"),
+        ({"visible": [{}], "infrared": "clean"}, "{}"),
+        ({"visible": {"type": None}, "infrared": "clean"}, "{'type': None}"),
+        ({"visible": 0, "infrared": "clean"}, "no label in 0, which the answer holds for 'visible'"),
+        ({"visible": "...", "infrared": "clean"}, "'...'"),
+        ({"visible": [{"type": " "}], "infrared": "clean"}, "{'type': ' '}"),
+        ({"visible": [], "infrared": ""}, "says nothing"),
+    ],
+)
+def test_an_answer_that_can_be_read_in_part_is_an_error_and_not_that_part(answer: object, told: str) -> None:
+    """Else a pair of which a severe degradation was said would be a clean one, and nobody would know."""
+    for text in (json.dumps(answer), f"{json.dumps(answer)}\nEvent Type: Clean"):
+        caption = parse_caption(text, IVF)
+        assert (caption.error_kind, caption.events, caption.raw) == ("unparsable", (), text)
+        assert told in str(caption.error)
+
+
+def test_two_lines_without_a_label_are_an_error_and_not_left_out() -> None:
+    text = "Event Type:\nDescription: the visible image is dark\nEvent Type: Clean"
+    caption = parse_caption(text, IVF)
+    assert caption.error_kind == "unparsable"
+    assert "the visible image is dark" in str(caption.error)
+
+
+@pytest.mark.parametrize("nothing", [[], None, "", {}, {"events": []}])
+def test_an_image_of_which_nothing_is_said_has_no_event(nothing: object) -> None:
+    text = json.dumps({"visible": [{"type": "low light"}], "infrared": nothing})
+    assert parse_caption(text, IVF).events == (Event(modality="visible", type="low_light"),)
+
+
+def test_the_first_answer_that_can_be_read_in_full_is_the_one() -> None:
+    """A model may repeat the form, or begin badly, before it answers; what lies inside a bad answer is no answer."""
+    form = '{"scene": "...", "visible": [{"type": "..."}], "infrared": [{"type": "..."}]}'
+    assert parse_caption(f"{form}\n{json.dumps(ANSWER)}", IVF).events == EVENTS
+    inner = {"visible": {"kind": "low_light", "before": ANSWER}, "infrared": "clean"}
+    assert parse_caption(json.dumps(inner), IVF).error_kind == "unparsable"
+    assert parse_caption(json.dumps({"answer": ANSWER}), IVF).events == EVENTS
+
+
 @given(st.text(max_size=300))
 def test_no_text_breaks_the_parser(text: str) -> None:
     caption = parse_caption(text, IVF)

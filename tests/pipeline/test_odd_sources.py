@@ -77,6 +77,25 @@ def test_captions_made_elsewhere_come_in(tmp_path: Path, draw_pairs: Any) -> Non
         caption(tmp_path / "s", folders, **settings)
 
 
+def test_captions_that_can_be_read_in_part_are_failed_rows(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(3)
+    (tmp_path / "texts").mkdir()
+    for number, answer in enumerate(
+        (
+            {"visible": [{"event_type": "low_light"}], "infrared": "clean"},
+            {"visible": {"type": ["low_light", "noise"]}, "infrared": "clean"},
+            {"infrared": "clean"},
+        )
+    ):
+        (tmp_path / "texts" / f"p{number:04d}.json").write_text(json.dumps(answer))
+    summary = caption(tmp_path / "s", folders, captioner="import", do_folder=tmp_path / "texts", max_failed="2")
+    assert (summary.pairs, summary.errors) == (3, {"unparsable": 2})
+    read, *failed = Store.open(tmp_path / "s").rows().to_pylist()
+    assert [event["type"] for event in read["events"]] == ["low_light", "clean"]
+    assert "['low_light', 'noise']" in failed[0]["error"] and "no 'visible'" in failed[1]["error"]
+    assert verify(Store.open(tmp_path / "s")).problems == []
+
+
 def test_captions_made_elsewhere_are_found_by_the_stems_of_odd_names(tmp_path: Path, draw_pairs: Any) -> None:
     folders = draw_pairs(3)
     texts = tmp_path / "texts"
