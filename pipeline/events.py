@@ -175,7 +175,7 @@ def _events(entry: Any, modality: str, task: Task) -> list[Event]:
     """The events of one entry. Raises PartlyReadError for one without a label."""
     named = _plain_keys({"type": entry} if isinstance(entry, str) else entry)
     said = next((named[key] for key in TYPE_KEYS if key in named), None)
-    labels = _labels(said, task) if isinstance(said, str) else []
+    labels = _labels(said, task, modality) if isinstance(said, str) else []
     if not labels:
         form = f'{{"type": "{task.default}"}}'
         raise PartlyReadError(f"no label in {_shown(entry)}, which the answer holds for {modality!r}; expected {form}")
@@ -196,9 +196,9 @@ def _shown(value: Any) -> str:
     return reprlib.repr(value)[:160]
 
 
-def _label(text: str, task: Task) -> str:
+def _label(text: str, task: Task, modality: str | None) -> str:
     """The label that is meant; an unknown one as it was given, in whatever script; empty where there is no word."""
-    return task.find_label(text) or whole(re.sub(r"[\W_]+", "_", text.lower()).strip("_")[:80])
+    return task.find_label(text, modality) or whole(re.sub(r"[\W_]+", "_", text.lower()).strip("_")[:80])
 
 
 FIELD = re.compile(
@@ -231,12 +231,13 @@ def _parse_lines(text: str, task: Task) -> Found | None:
     events: list[Event] = []
     for block in blocks:
         description = " ".join(block.get("description", "").split())
-        labels = _labels(block.get("event_type", ""), task)
+        stated, named = _stated(block, task), _named(block, task)
+        labels = _labels(block.get("event_type", ""), task, stated or named)
         if "event_type" in block and description and not labels:
             raise PartlyReadError(f"an 'Event Type:' line without a label stands before {description[:80]!r}; give one")
         for label in labels:
             event = Event(
-                modality=_modality(label, block, task),
+                modality=stated or _only(label, task) or named,
                 type=label,
                 severity=task.find_severity(block.get("severity")) if label != task.default else None,
                 description=description,
@@ -246,23 +247,33 @@ def _parse_lines(text: str, task: Task) -> Found | None:
     return (tuple(events), scene) if events else None
 
 
-def _labels(text: str, task: Task) -> list[str]:
+def _labels(text: str, task: Task, modality: str | None) -> list[str]:
     """One label, or several divided by commas, semicolons, slashes, plus signs, ampersands or "and"."""
     known = text.isascii() and task.find_label(text)  # which looks past words in other scripts
     parts = [text] if known else re.split(r"[,;/+&|、，；]|\band\b", text, flags=re.IGNORECASE)
-    return list(dict.fromkeys(label for part in parts if (label := _label(part, task))))
+    return list(dict.fromkeys(label for part in parts if (label := _label(part, task, modality))))
 
 
-def _modality(label: str, block: Mapping[str, str], task: Task) -> str | None:
-    """The modality a block speaks of: stated, or the only one the label allows, or the only one it names."""
+def _stated(block: Mapping[str, str], task: Task) -> str | None:
+    """The modality of a block's own ``Modality:`` line."""
     said = plain_name(block.get("modality", ""))
-    for modality in task.modalities:
-        if said == plain_name(modality):
-            return modality
+    return next((modality for modality in task.modalities if plain_name(modality) == said), None)
+
+
+def _only(label: str, task: Task) -> str | None:
+    """The modality of a label that only one image may have."""
     known = task.events.get(label)
-    allowed = [name for name in task.modalities if known and name in known.modalities]
-    if len(allowed) == 1:
-        return allowed[0]
-    words = plain_name(" ".join(block.values())).split("_")
-    named = [modality for modality in task.modalities if plain_name(modality) in words]
-    return named[0] if len(named) == 1 else None
+    allowed = [modality for modality in task.modalities if known and modality in known.modalities]
+    return allowed[0] if len(allowed) == 1 else None
+
+
+def _named(block: Mapping[str, str], task: Task) -> str | None:
+    """The only modality whose image the words of a block name, else the only one they name: grain may be "visible"."""
+    words = f"_{plain_name(' '.join(block.values()))}_"
+    names = {modality: plain_name(modality) for modality in task.modalities}
+    beside = rf"(_and|_or)?(_the)?_({'|'.join(names.values())})"  # the visible and the infrared image
+    for after in (rf"({beside})?_image", "_"):
+        named = [modality for modality, name in names.items() if re.search(f"_{name}{after}", words)]
+        if named:
+            return named[0] if len(named) == 1 else None
+    return None

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from importlib.resources import files
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,10 @@ WEIGHT_NAMES = tuple(field.name for field in fields(LossWeights))
 
 @dataclass(frozen=True, kw_only=True)
 class EventType:
-    """One label of the vocabulary. ``modalities`` empty: it may be said of either image."""
+    """One label of the vocabulary. ``modalities`` empty: it may be said of either image.
+
+    Labels of different images may share an alias.
+    """
 
     label: str
     meaning: str
@@ -130,9 +134,14 @@ class Task:
             "additionalProperties": False,
         }
 
-    def find_label(self, text: str) -> str | None:
-        """The label that ``text`` means (any case, spaces or hyphens, or an alias); None if it is not known."""
-        return self._names.get(plain_name(text))
+    def find_label(self, text: str, modality: str | None = None) -> str | None:
+        """The label that ``text`` means (any case, spaces or hyphens, or an alias); None if it is not known.
+
+        Of labels that share an alias it is the one that may be said of ``modality``, or the last where that is None.
+        """
+        meant = self._names.get(plain_name(text), ())
+        allowed = [label for label in meant if modality in self.events[label].modalities]
+        return next(reversed(allowed or meant), None)
 
     def find_severity(self, text: str | None) -> str | None:
         """The severity that ``text`` means, or None where none or an unknown one is given."""
@@ -165,9 +174,13 @@ class Task:
         return f"- {event.label}: {event.meaning}{only}"
 
     @cached_property
-    def _names(self) -> dict[str, str]:
-        names = {plain_name(alias): label for label, event in self.events.items() for alias in event.aliases}
-        return names | {plain_name(label): label for label in self.events}
+    def _names(self) -> dict[str, tuple[str, ...]]:
+        """The labels that a plain name may mean; the name of a label means that label alone."""
+        names: dict[str, tuple[str, ...]] = {}
+        for label, event in self.events.items():
+            for alias in map(plain_name, event.aliases):
+                names[alias] = (*names.get(alias, ()), label)
+        return names | {label: (label,) for label in self.events}
 
 
 def plain_name(text: str) -> str:
@@ -209,6 +222,7 @@ def parse_task(content: bytes, *, source: str) -> Task:
     events = {label: _event(label, entry, source) for label, entry in raw["events"].items()}
     if raw["default"] not in events:
         raise ManifestError(f"{source}: default label {raw['default']!r} is not among the events")
+    _check_aliases(events.values(), source)
     unknown = set(re.findall(r"\{(\w+)\}", raw["prompt"])) - set(SLOTS)
     if unknown:
         raise ManifestError(f"{source}: prompt has unknown slots {sorted(unknown)}; known: {', '.join(SLOTS)}")
@@ -240,6 +254,19 @@ def _event(label: str, entry: object, source: str) -> EventType:
         modalities=_texts(entry, "modalities", where),
         aliases=_texts(entry, "aliases", where),
     )
+
+
+def _check_aliases(events: Iterable[EventType], source: str) -> None:
+    """Labels share an alias only where no image may have both; else it would be chance which is meant."""
+    for one, other in combinations(events, 2):
+        if one.modalities and other.modalities and not set(one.modalities) & set(other.modalities):
+            continue
+        for alias in other.aliases:
+            if plain_name(alias) in map(plain_name, one.aliases):
+                raise ManifestError(
+                    f"{source}: {alias!r} is an alias of {one.label!r} and of {other.label!r}, which may be said of one "
+                    "image; keep it at one of them"
+                )
 
 
 def _text(entry: Mapping[str, Any], key: str, where: str) -> str:

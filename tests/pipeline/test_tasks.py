@@ -109,6 +109,26 @@ def test_a_wrong_file_is_named_with_its_key(old: bytes, new: bytes, message: str
     assert "odd.yaml" in str(caught.value)
 
 
+ONE = b"{meaning: m, modalities: [a], aliases: [speck], weights: {intensity: 1, consistency: 1, gradient: 1, ssim: 1, colour: 1}}"
+
+
+def test_labels_share_an_alias_where_no_image_may_have_both() -> None:
+    def with_other(other: bytes) -> Task:
+        return parse_task(
+            GOOD.replace(b"prompt:", b"  one: " + ONE + b"\n  two: " + other + b"\nprompt:"), source="t.yaml"
+        )
+
+    task = with_other(ONE.replace(b"[a]", b"[b]"))
+    assert [task.find_label("Speck", modality) for modality in ("a", "b")] == ["one", "two"]
+    assert [task.find_label("one", modality) for modality in ("a", "b", None)] == ["one", "one", "one"]
+    assert task.find_label("fleck", "a") is None
+    for overlapping in (ONE, ONE.replace(b"[a]", b"[b, a]"), ONE.replace(b"[a]", b"[]")):
+        with pytest.raises(ManifestError, match=r"t\.yaml: 'speck' is an alias of 'one' and of 'two'"):
+            with_other(overlapping)
+    with pytest.raises(ManifestError, match="'SPECK' is an alias of 'one' and of 'two'"):
+        with_other(ONE.replace(b"speck", b"SPECK"))
+
+
 def test_an_unknown_task_names_the_closest() -> None:
     with pytest.raises(ManifestError, match="did you mean 'medical'"):
         load_task("medicl")
