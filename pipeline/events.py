@@ -210,6 +210,7 @@ FIELD = re.compile(
 def _parse_lines(text: str, task: Task) -> Found | None:
     """The paper's form: ``Event Type: …`` then ``Description: …``, repeated, under any decoration."""
     blocks: list[dict[str, str]] = []
+    over: dict[str, str] = {}  # the modality line that stands over the blocks, where an answer begins with one
     scene = ""
     last: tuple[dict[str, str], str] | None = None
     for line in text.splitlines():
@@ -220,8 +221,11 @@ def _parse_lines(text: str, task: Task) -> Found | None:
             if name == "scene":
                 scene, last = value, None
                 continue
+            if name == "modality" and (over or not blocks):
+                over, last = {name: value}, None
+                continue
             if name == "event_type" or not blocks:
-                blocks.append({})
+                blocks.append(dict(over))
             blocks[-1][name] = value
             last = blocks[-1], name
         elif last and last[1] == "description" and line.strip() and not line.strip().startswith("```"):

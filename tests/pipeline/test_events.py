@@ -108,11 +108,6 @@ def test_the_papers_two_lines_are_read(text: str, expected: list[tuple[str, str]
     assert all(event.severity is None for event in caption.events)
 
 
-def test_free_text_gets_a_modality_only_where_it_follows() -> None:
-    text = "Event Type: Low Light\nEvent Type: Motion blur\nDescription: the infrared image\nEvent Type: Motion Blur"
-    assert [event.modality for event in parse_caption(text, IVF).events] == ["visible", "infrared", None]
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -134,41 +129,6 @@ def test_what_cannot_be_read_is_an_error_with_its_text(text: str) -> None:
     assert caption.error
     assert caption.raw == text
     assert caption.events == ()
-
-
-@pytest.mark.parametrize("word", ["noise", "Grain", "graininess", "Gaussian noise", "noise."])
-def test_noise_is_that_of_the_image_it_is_said_of(word: str) -> None:
-    for said in (word, [{"type": word}]):
-        answer = json.dumps({"visible": said, "infrared": said})
-        assert [(event.modality, event.type) for event in parse_caption(answer, IVF).events] == [
-            ("visible", "high_noise"),
-            ("infrared", "infrared_noise"),
-        ]
-    lines = {
-        "Description: The infrared image is covered by grain.": ("infrared", "infrared_noise"),
-        "Description: Strong grain is visible in the infrared image.": ("infrared", "infrared_noise"),
-        "Description: Grain all over, most of it in infrared.": ("infrared", "infrared_noise"),
-        "Description: grain\nModality: infrared": ("infrared", "infrared_noise"),
-        "Description: worse than the visible image\nModality: infrared": ("infrared", "infrared_noise"),
-        "Description: The visible image is covered by grain.": ("visible", "high_noise"),
-        "Description: grain\nModality: visible": ("visible", "high_noise"),
-        "Description: grain in the visible and the infrared image": ("visible", "high_noise"),
-        "Description: grain": ("visible", "high_noise"),
-    }
-    for rest, expected in lines.items():
-        (event,) = parse_caption(f"Event Type: {word}\n{rest}", IVF).events
-        assert (event.modality, event.type) == expected, rest
-
-
-def test_a_label_by_its_own_name_stays_that_label() -> None:
-    answer = {"visible": "infrared noise", "infrared": [{"type": "high_noise"}, {"type": "dark"}]}
-    assert [(event.modality, event.type) for event in parse_caption(json.dumps(answer), IVF).events] == [
-        ("visible", "infrared_noise"),
-        ("infrared", "high_noise"),
-        ("infrared", "low_light"),
-    ]
-    text = "Event Type: Glare, high noise, IR noise\nDescription: of the lamps; the infrared image shows the road"
-    assert [event.modality for event in parse_caption(text, IVF).events] == ["visible", "visible", "infrared"]
 
 
 LOW_SEVERE = Event(modality="visible", type="low_light", severity="severe", description="very dark")
