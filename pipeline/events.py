@@ -147,7 +147,8 @@ def _from_mapping(value: Any, task: Task) -> Found | None:
         for entry in _entries(named[plain_name(modality)]):
             events += [event for event in _events(entry, modality, task) if event not in events]
     if not events:
-        raise PartlyReadError(f"the JSON answer says nothing of either image; expected {task.default!r} at least")
+        expected = f"expected {task.default!r} where nothing is wrong"
+        raise PartlyReadError(f"the JSON answer says nothing of either image; {expected}")
     scene = named.get("scene")
     return tuple(events), whole(scene.strip()) if isinstance(scene, str) else ""
 
@@ -177,8 +178,8 @@ def _events(entry: Any, modality: str, task: Task) -> list[Event]:
     said = next((named[key] for key in TYPE_KEYS if key in named), None)
     labels = _labels(said, task, modality) if isinstance(said, str) else []
     if not labels:
-        form = f'{{"type": "{task.default}"}}'
-        raise PartlyReadError(f"no label in {_shown(entry)}, which the answer holds for {modality!r}; expected {form}")
+        expected = "expected a text under 'type' in every event"
+        raise PartlyReadError(f"no label in {_shown(entry)}, which the answer holds for {modality!r}; {expected}")
     severity, description = named.get("severity"), named.get("description")
     return [
         Event(
