@@ -88,8 +88,10 @@ class Task:
         )
 
     def between(self, first: str, second: str) -> Task:
-        """This task for images of these modalities ("pet" and "mri", say), which prompt and schema then name."""
-        return replace(self, modalities=(first, second))
+        """This task for images of these modalities ("pet" and "mri", say), which prompt, schema and labels then name."""
+        new = dict(zip(self.modalities, (first, second), strict=True))
+        events = {k: replace(e, modalities=tuple(new.get(n, n) for n in e.modalities)) for k, e in self.events.items()}
+        return replace(self, modalities=(first, second), events=events)
 
     def prompt(self) -> str:
         """The instruction that goes with both images."""

@@ -59,6 +59,14 @@ def test_the_schema_names_the_images_of_the_data_set() -> None:
     assert "first is the spect image, the second is the mri image" in task.prompt()
 
 
+def test_images_of_other_names_keep_the_labels_that_are_theirs_alone() -> None:
+    known, task = load_task("ivf"), load_task("ivf").between("rgb", "thermal")
+    assert task.labels("rgb") == known.labels("visible") and "low_light" in task.labels("rgb")
+    assert task.labels("thermal") == known.labels("infrared") and "infrared_noise" in task.labels("thermal")
+    assert task.find_label("noise", "thermal") == "infrared_noise"
+    assert "(only the thermal image)" in task.prompt()
+
+
 def test_weights_of_several_events_are_their_mean() -> None:
     task = load_task("ivf")
     expected = LossWeights(intensity=40, consistency=50, gradient=60, ssim=2, colour=12)
