@@ -16,7 +16,7 @@ from tempfile import SpooledTemporaryFile
 from pipeline.errors import FingerprintMismatch, InputError, PairingError
 from pipeline.manifest import Manifest
 from pipeline.pairs import Pair, check_order
-from pipeline.place import place, write
+from pipeline.place import Place, place, write
 from pipeline.plan import PlanRow, planned_rows
 from pipeline.plan_file import write_plan
 from pipeline.shards import check_member, tar_members
@@ -55,9 +55,10 @@ def open_or_plan(
         return store
     check_order(pairs, manifest.channels)
     size = shard_size or SHARD_SIZE
+    began, origin = time.time(), _origin(pairs)
     with SpooledTemporaryFile(max_size=SPOOLED) as file:  # nothing is written before every pair is found good
         plan = write_plan(file, _fitting(planned_rows(pairs, root, size), manifest.names), size)
-        write(home, PLANNED, json.dumps({"time": time.time()}).encode())
+        _note_hashed(home, began, origin)
         file.seek(0)
         with home.writer(PLAN) as target:
             shutil.copyfileobj(file, target)
@@ -104,9 +105,13 @@ def _check_header(store: Store, now: Header) -> None:
 
 
 def _check_data(store: Store, pairs: Sequence[Pair], root: Path) -> None:
-    """Names and sizes of all files, and the content of those written after the plan was made."""
+    """Names and sizes of all files, and the content of those that changed since they were hashed.
+
+    In other folders than they were hashed in, whatever the path says, every file is hashed again.
+    """
     planned = store.plan()
-    since = _planned_at(store)
+    began, origin = time.time(), _origin(pairs)
+    since, hashed = _hashed_at(store, origin), False
     for row, pair in zip(planned, pairs, strict=True):
         if row.key != pair.key:
             raise FingerprintMismatch(f"{store.name}: planned with key {row.key!r}, now {pair.key!r}; {ADVICE}")
@@ -114,26 +119,45 @@ def _check_data(store: Store, pairs: Sequence[Pair], root: Path) -> None:
             (pair.first, row.first, row.first_bytes, row.first_sha256),
             (pair.second, row.second, row.second_bytes, row.second_sha256),
         ):
-            _check_file(store, path, root, stored, size, sha256, since)
+            hashed |= _check_file(store, path, root, stored, size, sha256, since)
+    if hashed:
+        _note_hashed(store.place, began, origin)
 
 
-def _planned_at(store: Store) -> float:
-    """When the plan was made, in seconds since 1970; 0, so that every file counts as newer, where no log says it."""
+def _origin(pairs: Sequence[Pair]) -> str:
+    """Which folders the files lie in: a digest of the folders' paths, links resolved, and of their inode numbers."""
+    folders = {folder for pair in pairs for folder in (pair.first.parent, pair.second.parent)}
+    lines = sorted(f"{folder.resolve()} {folder.stat().st_ino}" for folder in folders)
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _note_hashed(home: Place, began: float, origin: str) -> None:
+    """Write down that the files in these folders were as planned at this time."""
+    write(home, PLANNED, json.dumps({"time": began, "folders": origin}).encode())
+
+
+def _hashed_at(store: Store, origin: str) -> float:
+    """When the files in these folders were hashed, in seconds since 1970; 0, so that all count as changed, if never."""
     try:
-        since = float(json.loads(store.place.read(PLANNED))["time"])
+        log = json.loads(store.place.read(PLANNED))
+        since = float(log["time"]) if log["folders"] == origin else 0.0
     except (FileNotFoundError, ValueError, TypeError, LookupError):
         return 0.0
     return since if math.isfinite(since) else 0.0
 
 
-def _check_file(store: Store, path: Path, root: Path, stored: str, size: int, sha256: str, since: float) -> None:
+def _check_file(store: Store, path: Path, root: Path, stored: str, size: int, sha256: str, since: float) -> bool:
+    """Whether the file had to be hashed. A moved file keeps the time of its content, but not that of its entry."""
     now = path.absolute().relative_to(root.absolute()).as_posix()
     if now != stored:
         raise FingerprintMismatch(f"{store.name}: planned with path {stored!r}, now {now!r}; {ADVICE}")
     status = path.stat()
     if status.st_size != size:
         raise FingerprintMismatch(f"{path}: bytes were {size}, now {status.st_size}; {ADVICE}")
-    if status.st_mtime > since - 2:  # two seconds: the coarsest clock of the usual file systems
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
-        if found != sha256:
-            raise FingerprintMismatch(f"{path}: sha256 was {sha256[:16]}…, now {found[:16]}…; {ADVICE}")
+    changed = max(status.st_mtime, status.st_ctime, path.lstat().st_ctime)
+    if changed <= since - 2:  # two seconds: the coarsest clock of the usual file systems
+        return False
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != sha256:
+        raise FingerprintMismatch(f"{path}: sha256 was {sha256[:16]}…, now {found[:16]}…; {ADVICE}")
+    return True

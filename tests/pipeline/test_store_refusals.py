@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from pipeline.errors import FingerprintMismatch
 from stores import caption, contents
@@ -81,6 +83,72 @@ def test_a_file_of_another_size_is_refused_however_old_it_is(tmp_path: Path, dra
     os.utime(path, (0, 0))
     with pytest.raises(FingerprintMismatch, match=rf"p0001\.png: bytes were {size}, now {size + 1}"):
         caption(tmp_path / "s", folders)
+
+
+def test_a_folder_of_the_same_names_and_sizes_is_not_taken_for_the_planned_one(tmp_path: Path, draw_pairs: Any) -> None:
+    """Uncompressed frames of two cameras: the names and sizes agree, and every file is older than the plan."""
+    here, there = (draw_pairs(3, folder=name) for name in ("here", "there"))
+    for kind in (0, 1):
+        for path in here[kind].iterdir():
+            Image.open(path).save(path.with_suffix(".bmp"))
+            Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(there[kind] / f"{path.stem}.bmp")
+            path.unlink()
+            (there[kind] / path.name).unlink()
+    for path in (*here[0].parent.rglob("*.bmp"), *there[0].parent.rglob("*.bmp")):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    caption(tmp_path / "s", here)
+    let_files_age(tmp_path / "s")
+    with pytest.raises(FingerprintMismatch, match=r"there/vi/p0000\.bmp: sha256 was"):
+        caption(tmp_path / "s", there)
+    here[0].parent.rename(tmp_path / "elsewhere")
+    there[0].parent.rename(here[0].parent)
+    with pytest.raises(FingerprintMismatch, match=r"here/vi/p0000\.bmp: sha256 was"):
+        caption(tmp_path / "s", here)
+
+
+def let_files_age(store: Path) -> None:
+    """As if the files had lain there for a while before they were hashed."""
+    file = store / "logs/planned.json"
+    log = json.loads(file.read_text())
+    file.write_text(json.dumps({**log, "time": log["time"] + 10}))
+
+
+def test_a_file_whose_content_changed_is_found_though_its_time_was_set_back(tmp_path: Path, draw_pairs: Any) -> None:
+    """As by ``cp -p`` or ``rsync -t``; the entry of the file changed nevertheless."""
+    folders = draw_pairs(2)
+    for path in (folders[0] / "p0000.png", folders[0] / "p0001.png"):
+        path.write_bytes(path.read_bytes().ljust(4000, b"\0"))
+    caption(tmp_path / "s", folders)
+    (folders[0] / "p0001.png").write_bytes((folders[0] / "p0000.png").read_bytes())
+    os.utime(folders[0] / "p0001.png", (1_000_000_000, 1_000_000_000))
+    with pytest.raises(FingerprintMismatch, match=r"p0001\.png: sha256 was"):
+        caption(tmp_path / "s", folders)
+
+
+def test_data_that_moved_are_hashed_once_more_and_then_known(
+    tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = draw_pairs(2)
+    caption(tmp_path / "s", folders)
+    moved = tmp_path / "moved"
+    folders[0].parent.rename(moved)
+    read: list[str] = []
+    plain = Path.read_bytes
+
+    def counted(path: Path) -> bytes:
+        read.append(path.name)
+        return plain(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    caption(tmp_path / "s", (moved / "vi", moved / "ir"))
+    assert sum(name.endswith(".png") for name in read) == 4
+    read.clear()
+    let_files_age(tmp_path / "s")
+    caption(tmp_path / "s", (moved / "vi", moved / "ir"))
+    assert sum(name.endswith(".png") for name in read) == 0
+    (tmp_path / "s/logs/planned.json").unlink()
+    caption(tmp_path / "s", (moved / "vi", moved / "ir"))
+    assert sum(name.endswith(".png") for name in read) == 4
 
 
 def test_captions_that_changed_are_not_embedded_into_the_prior_of_the_old_ones(tmp_path: Path, draw_pairs: Any) -> None:
