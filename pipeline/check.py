@@ -14,8 +14,8 @@ from pipeline.console import progress
 from pipeline.errors import FusionError, PairingError
 from pipeline.guard import guarded_names, join_hashes, listed_hashes, picture_hash
 from pipeline.images import EXTENSIONS
-from pipeline.manifest import Manifest, Split
-from pipeline.pairs import Pair, file_stem, in_split, read_pair
+from pipeline.manifest import Manifest, Split, in_split
+from pipeline.pairs import Pair, file_stem, read_pair
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,13 @@ class Split:
     expected: int | None = None
     file: str | None = None  # the split file that lists the members, and the sha256 over its stems
     digest: str | None = None
+
+
+def in_split(stem: str, split: Split) -> bool:
+    """Whether a file of this stem belongs to the split."""
+    if split.members is not None:
+        return stem in split.members
+    return split.stems is None or fnmatchcase(stem, split.stems)
 
 
 @dataclass(frozen=True, kw_only=True)

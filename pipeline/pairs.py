@@ -9,14 +9,13 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, overload
 
 from pipeline.errors import ImageError, InputError, PairingError
 from pipeline.images import EXTENSIONS, GREY_MODES, Picture, probe_image, read_image
-from pipeline.manifest import Manifest, Split
+from pipeline.manifest import Manifest, Split, in_split
 
 SHOWN = 5  # how many offending paths a message lists before it counts the rest
 UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
@@ -92,21 +91,22 @@ def data_root(option: Path | None = None) -> Path:
 def find_pairs(manifest: Manifest, root: Path, splits: Collection[str] | None = None) -> PairList:
     """All pairs of the given splits (default: every split), sorted by key.
 
-    Raises PairingError naming stray files, orphans, double stems and missing members, InputError for an unknown split.
+    Raises PairingError naming stray files, orphans, double stems, missing members and stems that are in two splits,
+    InputError for an unknown split.
     """
     for name in splits or ():
         if name not in manifest.splits:
             raise InputError(f"{manifest.name} has no split {name!r}; it has {', '.join(manifest.splits)}")
     home = root / manifest.folder
-    sharing: dict[tuple[str, ...], list[Split]] = {}
+    sharing: dict[tuple[Path, ...], list[Split]] = {}
     for split in manifest.splits.values():
-        sharing.setdefault(tuple(split.folders.values()), []).append(split)
+        sharing.setdefault(_folders(manifest, home, split), []).append(split)
     found: list[Found] = []
     done: set[str] = set()
     for split in manifest.splits.values():
         if splits is not None and split.name not in splits:
             continue
-        members = _split_files(manifest, home, split, sharing[tuple(split.folders.values())])
+        members = _split_files(manifest, home, split, sharing[_folders(manifest, home, split)])
         done |= {split.name} if members.files else set()
         found.append(members)
     return _with_keys(found, _stems_elsewhere(manifest, home, done))
@@ -180,10 +180,23 @@ def shown(items: Iterable[object]) -> str:
     return ", ".join(listed[:SHOWN]) + more
 
 
+def _folders(manifest: Manifest, home: Path, split: Split) -> tuple[Path, Path]:
+    first, second = manifest.names
+    return home / split.folders[first], home / split.folders[second]
+
+
 def _split_files(manifest: Manifest, home: Path, split: Split, sharing: list[Split]) -> Found:
-    first, second = (home / split.folders[name] for name in manifest.names)
+    first, second = _folders(manifest, home, split)
     files = _match(first, second)
-    strays = [first / name for name, _ in files if not any(in_split(file_stem(name), other) for other in sharing)]
+    strays, twice = [], []
+    for name, _ in files:
+        owners = [other.name for other in sharing if in_split(file_stem(name), other)]
+        strays += [] if owners else [first / name]
+        twice += [f"{file_stem(name)} in {' and '.join(owners)}"] if len(owners) > 1 else []
+    if twice:
+        raise PairingError(
+            f"{first}: {manifest.name} has pairs in two splits: {shown(twice)}; leave each in one of them"
+        )
     if strays:
         raise PairingError(
             f"not in any split of {manifest.name}: {shown(strays)}; use --pairs for pairs of your own, or move them elsewhere"
@@ -192,13 +205,6 @@ def _split_files(manifest: Manifest, home: Path, split: Split, sharing: list[Spl
     if missing:
         raise PairingError(f"{first}: the {split.name} split of {manifest.name} lacks {shown(missing)}")
     return Found(split.name, first, second, [names for names in files if in_split(file_stem(names[0]), split)])
-
-
-def in_split(stem: str, split: Split) -> bool:
-    """Whether a file of this stem belongs to the split."""
-    if split.members is not None:
-        return stem in split.members
-    return split.stems is None or fnmatchcase(stem, split.stems)
 
 
 def _names_in(folder: Path) -> list[str]:
