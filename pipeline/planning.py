@@ -7,15 +7,18 @@ import json
 import math
 import shutil
 import time
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 
+import numpy as np
+
 from pipeline.errors import FingerprintMismatch, InputError, PairingError
 from pipeline.manifest import Manifest
-from pipeline.pairs import Pair, check_order
+from pipeline.pairs import Pair, check_order, shown
 from pipeline.place import Place, place, write
 from pipeline.plan import PlanRow, planned_rows
 from pipeline.plan_file import write_plan
@@ -57,7 +60,8 @@ def open_or_plan(
     size = shard_size or SHARD_SIZE
     began, origin = time.time(), _origin(pairs)
     with SpooledTemporaryFile(max_size=SPOOLED) as file:  # nothing is written before every pair is found good
-        plan = write_plan(file, _fitting(planned_rows(pairs, root, size), manifest.names), size)
+        rows = _apart(_fitting(planned_rows(pairs, root, size), manifest.names), pairs)
+        plan = write_plan(file, rows, size)
         _note_hashed(home, began, origin)
         file.seek(0)
         with home.writer(PLAN) as target:
@@ -75,6 +79,26 @@ def _fitting(rows: Iterator[PlanRow], modalities: tuple[str, str]) -> Iterator[P
         for member in tar_members([row], modalities):
             check_member(member)
         yield row
+
+
+def _apart(rows: Iterator[PlanRow], pairs: Sequence[Pair]) -> Iterator[PlanRow]:
+    """The rows of ``pairs`` as they come; one of ``train`` that another split holds too, byte for byte, is refused."""
+    identities = array("Q")  # 64 bits of each: millions of pairs go through a small machine
+    for row in rows:
+        identities.append(int(row.pair_id[:16], 16))
+        yield row
+    order = np.argsort(np.asarray(identities), kind="stable")
+    twice = np.flatnonzero(np.diff(np.asarray(identities)[order]) == 0)
+    found = []
+    for one, other in zip(order[twice], order[twice + 1], strict=True):
+        first, second = sorted((pairs[int(one)], pairs[int(other)]), key=lambda pair: pair.split != "train")
+        if first.split == "train" != second.split:
+            found.append(f"{first.first} in train is {second.first} in {second.split}")
+    if found:
+        raise PairingError(
+            f"the same pairs in two splits, byte for byte: {shown(sorted(found))}; what was trained on tells nothing in a test: "
+            "leave each in one of them"
+        )
 
 
 def _header(manifest: Manifest, pairs: Sequence[Pair], size: int, limit: int | None) -> Header:
