@@ -20,7 +20,7 @@ from pipeline.embedders import check_embedder
 from pipeline.errors import InputError, StoreError, TooManyFailures, closest
 from pipeline.job import JobSpec, Progress
 from pipeline.manifest import NAME, Manifest
-from pipeline.pairs import Pair
+from pipeline.pairs import Pair, data_root
 from pipeline.place import write
 from pipeline.planning import SHARD_SIZE, open_or_plan
 from pipeline.runners import RUNNERS, Run
@@ -46,7 +46,8 @@ class CaptionOptions:
 
     ``store`` is a path or URL, ``*_settings`` are texts by name as after ``--set``. ``workers`` 0: as many as the machine
     has use for. ``rank`` of ``world_size`` is this process's part of a job array. ``shard_size`` (pairs; None: the store's,
-    else 128) and ``limit`` (the first pairs alone) belong to the plan. ``max_failed`` as in ``parse_allowance``.
+    else 128) and ``limit`` (the first pairs alone) belong to the plan. ``max_failed`` as in ``parse_allowance``. ``root``:
+    the data root by which missing tars of a store that is named alone are made again.
     """
 
     store: str
@@ -64,6 +65,7 @@ class CaptionOptions:
     retry_failed: bool = False
     max_failed: str = "1%"
     plan_only: bool = False
+    root: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +110,13 @@ def caption_pairs(
         check_captioner(captioner, options.captioner_settings)
     check_embedder(embedder, options.embedder_settings)
     workers = _workers(options, source, captioner if frozen is None else "")
+    root = source.root if source else data_root(options.root) if options.root else None
     with RUNNERS[options.runner](workers) as run:  # processes load their modules while the plan is made
         store = _store(options, source)
         spec = JobSpec(
             store=options.store,
             prior=prior,
-            root=str(source.root) if source else None,
+            root=str(root) if root else None,
             task=store.header.task,
             captioner=captioner,
             embedder=embedder,
@@ -207,7 +210,15 @@ def _choose(options: CaptionOptions) -> tuple[str, str, str, str | None]:
 
 def _store(options: CaptionOptions, source: Source | None) -> Store:
     if source is None:
-        return Store.open(options.store)
+        store = Store.open(options.store)
+        for part, asked in (("limit", options.limit), ("shard_size", options.shard_size)):
+            if asked is not None and asked != getattr(store.header, part):
+                word = f"--{part.replace('_', '-')} {asked}"
+                raise InputError(
+                    f"{word}: {store.name} is planned with {part} {getattr(store.header, part)}, and a plan is never edited; "
+                    "leave the option out, or name the pairs with --dataset or --pairs and a new place with --store"
+                )
+        return store
     return open_or_plan(
         options.store,
         source.manifest,

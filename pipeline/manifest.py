@@ -17,6 +17,7 @@ from pipeline.yaml_text import read_yaml
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # of data sets, stores and priors: also names of folders
 KNOWN_KEYS = frozenset({"title", "folder", "task", "modalities", "splits", "homepage", "terms", "citation"})
+FOLDERS_SPLIT = "train"  # the split of pairs that two folders hold and nobody described
 SPLIT_KEYS = frozenset({"folders", "file", "stems", "expected"})
 
 
@@ -174,7 +175,7 @@ def parse_manifest(name: str, text: str, read: Callable[[str], str] | None = Non
 
 
 def folder_manifest(names: tuple[str, str] = ("visible", "infrared"), task: str = "ivf") -> Manifest:
-    """The manifest of two folders that nobody described: one split, ``train``, whose folders are the two given."""
+    """The manifest of two folders that nobody described: one split, whose folders are the two given."""
     first, second = names
     return Manifest(
         name="pairs",
@@ -182,7 +183,7 @@ def folder_manifest(names: tuple[str, str] = ("visible", "infrared"), task: str 
         folder=".",
         task=task,
         modalities=(Modality(name=first, channels=3), Modality(name=second, channels=1)),
-        splits={"train": Split(name="train", folders={first: first, second: second})},
+        splits={FOLDERS_SPLIT: Split(name=FOLDERS_SPLIT, folders={first: first, second: second})},
         homepage="",
         terms="",
         citation="",

@@ -15,7 +15,7 @@ from typing import NamedTuple, overload
 
 from pipeline.errors import ImageError, InputError, PairingError
 from pipeline.images import EXTENSIONS, GREY_MODES, Picture, probe_image, read_image
-from pipeline.manifest import Manifest, Split, in_split
+from pipeline.manifest import FOLDERS_SPLIT, Manifest, Split, in_split
 
 SHOWN = 5  # how many offending paths a message lists before it counts the rest
 UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
@@ -112,7 +112,7 @@ def find_pairs(manifest: Manifest, root: Path, splits: Collection[str] | None = 
     return _with_keys(found, _stems_elsewhere(manifest, home, done))
 
 
-def pair_folders(first: Path, second: Path, split: str = "train") -> PairList:
+def pair_folders(first: Path, second: Path, split: str = FOLDERS_SPLIT) -> PairList:
     """The pairs of any two folders, sorted by key. Raises PairingError as ``find_pairs`` does."""
     return _with_keys([Found(split, first, second, _match(first, second))])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.captioning import Source
 from pipeline.errors import InputError
-from pipeline.manifest import folder_manifest, load_manifest
+from pipeline.manifest import FOLDERS_SPLIT, folder_manifest, load_manifest
 from pipeline.pairs import data_root, find_pairs, pair_folders
 
 
@@ -21,11 +21,20 @@ def find_source(
 ) -> Source | None:
     """The pairs that are meant; None when only a store is named, whose images are inside it.
 
-    Raises InputError when not exactly one source is named.
+    Raises InputError when not exactly one source is named, and for a split or a root that it has no use for.
     """
     if dataset and folders:
         raise InputError("--dataset and --pairs both say where the pairs are: give one of them")
     if folders:
+        if root:
+            raise InputError(
+                f"--root {root}: it goes with --dataset; --pairs names whole folders: leave one of them out"
+            )
+        if others := [name for name in splits or () if name != FOLDERS_SPLIT]:
+            raise InputError(
+                f"--split {others[0]}: the pairs of --pairs are all of the split {FOLDERS_SPLIT}; describe splits in a "
+                "YAML file and name it with --dataset FILE.yaml"
+            )
         first, second = (Path(os.path.abspath(folder)) for folder in folders)  # noqa: PTH100 (without .., links as they are)
         common = Path(os.path.commonpath([first, second]))
         return Source(manifest=folder_manifest(), pairs=pair_folders(first, second), root=common)
@@ -33,6 +42,10 @@ def find_source(
         manifest = load_manifest(dataset)
         base = data_root(root)
         return Source(manifest=manifest, pairs=find_pairs(manifest, base, splits), root=base)
+    if store and splits:
+        raise InputError(
+            f"--split {splits[0]}: --store alone means all pairs of {store}; leave it out, or name the pairs with --dataset"
+        )
     if store:
         return None
     raise InputError(

@@ -17,7 +17,10 @@ def caption(
         tuple[Path, Path] | None, typer.Option(metavar="VIS_DIR IR_DIR", help="Any two folders, paired by file stem.")
     ] = None,
     split: Annotated[list[str] | None, typer.Option(help="Only this split; may be repeated. Default: all.")] = None,
-    root: Annotated[Path | None, typer.Option(help="Data root. Default: FUSIONCLI_DATA, else data/.")] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(help="Data root. Default: FUSIONCLI_DATA, else data/. With --store alone: to mend its tars."),
+    ] = None,
     store: Annotated[str | None, typer.Option(help="Folder or URL of the store. Default: stores/<dataset>.")] = None,
     prior: Annotated[str | None, typer.Option(help="Name of the prior. Default: text.")] = None,
     captioner: Annotated[
@@ -84,6 +87,7 @@ def caption(
         retry_failed=retry_failed,
         max_failed=max_failed,
         plan_only=plan_only,
+        root=root,
     )
     show_next(caption_pairs(options, source, tell=lambda summary: show_summary(summary, json)))
 
@@ -91,11 +95,12 @@ def caption(
 def place_in_array() -> tuple[int, int]:
     """This task's rank in its Slurm array, which may begin anywhere and count in steps, and the array's size; else 0 of 1.
 
-    Raises InputError for a task of a list with gaps, as in ``--array=3,7``: its place cannot be known from its number.
+    Raises InputError for a task of a list with gaps, as in ``--array=3,7``: its place cannot be known from its number; and
+    for a variable that holds no number.
     """
     task, first, step, count = (
-        int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", default))
-        for name, default in (("ID", 0), ("MIN", 0), ("STEP", 1), ("COUNT", 1))
+        _of_array(name, default, least)
+        for name, default, least in (("ID", 0, 0), ("MIN", 0, 0), ("STEP", 1, 1), ("COUNT", 1, 1))
     )
     rank = (task - first) // step
     if "SLURM_ARRAY_TASK_COUNT" in os.environ and rank >= count:
@@ -104,3 +109,13 @@ def place_in_array() -> tuple[int, int]:
             "so give --rank and --world-size, of the array that was meant"
         )
     return rank, count
+
+
+def _of_array(name: str, default: int, least: int) -> int:
+    text = os.environ.get(f"SLURM_ARRAY_TASK_{name}", str(default))
+    if not (text.isascii() and text.isdigit()) or int(text) < least:
+        raise InputError(
+            f"SLURM_ARRAY_TASK_{name} is {text!r}, expected a number of at least {least}; unset it, or give --rank and "
+            "--world-size"
+        )
+    return int(text)

@@ -88,3 +88,13 @@ def test_a_list_of_tasks_with_gaps_asks_for_the_place(monkeypatch: pytest.Monkey
     in_array(monkeypatch, ID="7", MIN="3", STEP="1", COUNT="2")
     with pytest.raises(InputError, match="task 7.*gaps.*--rank and --world-size"):
         place_in_array()
+
+
+@pytest.mark.parametrize(
+    "given", [{"ID": "x"}, {"ID": ""}, {"ID": "-1"}, {"ID": "0", "STEP": "0"}, {"ID": "0", "COUNT": "2.5"}]
+)
+def test_an_array_whose_numbers_are_none_is_named(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    in_array(monkeypatch, **given)
+    name, text = list(given.items())[-1]
+    with pytest.raises(InputError, match=f"SLURM_ARRAY_TASK_{name} is '{text}', expected a number of at least"):
+        place_in_array()

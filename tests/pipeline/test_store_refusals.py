@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipeline.errors import FingerprintMismatch
+from command_line import Run
+from pipeline.errors import FingerprintMismatch, InputError
 from stores import caption, contents
 
 
@@ -160,3 +161,56 @@ def test_captions_that_changed_are_not_embedded_into_the_prior_of_the_old_ones(t
     assert caption(tmp_path / "s", folders, retry_failed=True).failed == 0
     with pytest.raises(FingerprintMismatch, match="captioner.frozen 'text "):
         caption(tmp_path / "s", None, **again)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"limit": 2}, "--limit 2: .* is planned with limit None"),
+        ({"shard_size": 5}, "--shard-size 5: .* is planned with shard_size 4"),
+        ({"root": Path("nowhere")}, "nowhere: no such data folder"),
+    ],
+)
+def test_a_store_that_is_named_alone_is_not_planned_otherwise(
+    tmp_path: Path, draw_pairs: Any, options: dict[str, Any], said: str
+) -> None:
+    caption(tmp_path / "s", draw_pairs(6), shard_size=4)
+    before = contents(tmp_path / "s")
+    with pytest.raises(InputError, match=said):
+        caption(tmp_path / "s", None, prior="second", **options)
+    assert contents(tmp_path / "s") == before
+    caption(tmp_path / "s", None, prior="second", shard_size=4)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--store", "s", "--split", "test"), "--split test: --store alone means all pairs of s; "),
+        (("--pairs", "data/vi", "data/ir", "--split", "test"), "are all of the split train; describe splits"),
+        (("--pairs", "data/vi", "data/ir", "--root", "data"), "--root data: it goes with --dataset; "),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    tmp_path: Path, draw_pairs: Any, fusioncli: Run, words: tuple[str, ...], said: str
+) -> None:
+    folders = draw_pairs(2)
+    caption(tmp_path / "s", folders)
+    done = fusioncli("caption", *words, "--captioner", "measured", "--embedder", "hashing", "--prior", "second")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert said in done.stderr
+    assert not (tmp_path / "s/priors/second").exists() and not (tmp_path / "stores").exists()
+
+
+def test_a_lost_tar_is_made_again_from_the_root_that_is_given_with_the_store(
+    tmp_path: Path, draw_pairs: Any, fusioncli: Run
+) -> None:
+    first, _ = draw_pairs(3)
+    words = ("--captioner", "measured", "--embedder", "hashing", "--workers", 1)
+    assert fusioncli("caption", "--pairs", *draw_pairs(3), "--split", "train", "--store", "s", *words).returncode == 0
+    before = contents(tmp_path / "s")
+    (tmp_path / "s/images/shard-000000.tar").unlink()
+    done = fusioncli("caption", "--store", "s", *words)
+    assert done.returncode == 2 and "give --root so that it can be made again" in done.stderr
+    done = fusioncli("caption", "--store", "s", "--root", first.parent, *words)
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "s") == before
