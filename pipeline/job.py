@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.binding import bind
 from pipeline.captioners import Captioner, CaptionRequest, make_captioner
 from pipeline.claims import Claims
 from pipeline.decoding import Decoded, decode, only, pair_bytes
 from pipeline.embedders import Embedder, make_embedder
-from pipeline.errors import FingerprintMismatch, FusionError, StoreError
+from pipeline.errors import FusionError, StoreError
 from pipeline.events import Caption
-from pipeline.fingerprints import first_difference
 from pipeline.packing import Packing
 from pipeline.place import place, write
 from pipeline.plan import PlanRow
@@ -86,7 +86,7 @@ class Job:
         if spec.captions_of is None:
             self.captioner = make_captioner(spec.captioner, self.task, spec.captioner_settings)
         self.batch = self.captioner.batch if self.captioner else 0
-        self._bind()
+        bind(self.store, self.home, spec.prior, self.fingerprint(), self.captioner, retry_failed=spec.retry_failed)
         self.claims = Claims(self.home)
         self.claims.sweep()
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="decode")
@@ -164,22 +164,6 @@ class Job:
             "task": self.task.fingerprint(),
             "plan": self.store.header.plan_digest,
         }
-
-    def _bind(self) -> None:
-        """Write the fingerprint on first use; afterwards refuse any other."""
-        name = f"priors/{self.spec.prior}/fingerprint.json"
-        now = self.fingerprint()
-        content = json.dumps(now, indent=1, ensure_ascii=False).encode() + b"\n"
-        if not self.home.exists(name) and self.home.create(name, content):
-            return
-        difference = first_difference(self.store.fingerprint(self.spec.prior), now)
-        if difference:
-            empty = not self.store.finished(self.spec.prior)
-            other = f", or, nothing being captioned yet, remove {self.home}/priors/{self.spec.prior}" if empty else ""
-            raise FingerprintMismatch(
-                f"{self.store.name}: prior {self.spec.prior!r} was begun with {difference}; run it with the settings it "
-                f"was begun with, or give the new one a name of its own with --prior NAME{other}"
-            )
 
     def _make_rows(self, shard: int, packing: Packing, report: Report, upcoming: int | None) -> list[dict[str, Any]]:
         planned = packing.rows

@@ -12,6 +12,7 @@ from pipeline.digests import files_digest
 from pipeline.errors import InputError
 from pipeline.events import Caption, failed_caption, parse_caption
 from pipeline.pairs import file_stem, safe_key
+from pipeline.plan import PlanRow
 from pipeline.tasks import Task
 
 SUFFIXES = (".json", ".txt", ".md")
@@ -54,17 +55,22 @@ class ImportedCaptioner:
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
         """One caption a request; a pair without a file is a failure of kind ``missing``."""
-        return [self._one(request) for request in requests]
+        return [self._of(request.key, request.stem) for request in requests]
+
+    def still_says(self, row: PlanRow, raw: str) -> bool:
+        """Whether the file of a planned pair says what was imported of it."""
+        caption = self._of(row.key, file_stem(Path(row.first)))
+        return caption.error_kind is None and caption.raw == raw
 
     def close(self) -> None:
         """Nothing to let go."""
 
-    def _one(self, request: CaptionRequest) -> Caption:
-        path = self.files.get(request.key)
-        if path is None and safe_key(request.stem) == request.key:  # else the stem is that of two pairs
-            path = self.files.get(request.stem)
+    def _of(self, key: str, stem: str) -> Caption:
+        path = self.files.get(key)
+        if path is None and safe_key(stem) == key:  # else the stem is that of two pairs
+            path = self.files.get(stem)
         if path is None:
-            return failed_caption("missing", f"no caption file for {request.key}")
+            return failed_caption("missing", f"no caption file for {key}")
         try:
             return parse_caption(path.read_text(encoding="utf-8-sig"), self.task)
         except UnicodeDecodeError as error:

@@ -20,7 +20,7 @@ from pipeline.job import Job, JobSpec
 from pipeline.store import Store
 from pipeline.tasks import load_task
 from pipeline.verify import verify
-from stores import caption
+from stores import caption, contents
 
 
 @pytest.mark.parametrize(
@@ -187,3 +187,47 @@ def test_folders_named_by_way_of_the_parent_are_found(
     second.rename(tmp_path / "work" / "ir")
     caption(tmp_path / "s", (Path("../data/vi"), Path("ir")))
     assert [row.first for row in Store.open(tmp_path / "s").plan()] == ["data/vi/p0000.png", "data/vi/p0001.png"]
+
+
+def test_a_pair_whose_imported_caption_failed_is_retried_with_its_new_file(tmp_path: Path, draw_pairs: Any) -> None:
+    """One had no file, one had nothing in it that can be read; the store is then as if they had been there at once."""
+    folders = draw_pairs(5)
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for number in (0, 1, 2, 4):
+        (texts / f"p{number:04d}.txt").write_text("Event Type: Low Light\r\nDescription: dark\n")
+    (texts / "p0001.txt").write_text("nobody knows")
+    settings = {"captioner": "import", "do_folder": texts, "shard_size": 2}
+    assert caption(tmp_path / "s", folders, **settings).errors == {"missing": 1, "unparsable": 1}
+    (texts / "p0001.txt").write_text("Event Type: Motion Blur")
+    (texts / "p0003.json").write_text('{"visible": [{"type": "clean"}], "infrared": []}')
+    with pytest.raises(FingerprintMismatch, match=r"captioner\.files 4, now 5; .* by --retry-failed"):
+        caption(tmp_path / "s", folders, **settings)
+    assert caption(tmp_path / "s", folders, retry_failed=True, **settings).failed == 0
+    caption(tmp_path / "whole", folders, **settings)
+    assert contents(tmp_path / "s") == contents(tmp_path / "whole")
+    assert caption(tmp_path / "s", folders, **settings).failed == 0
+
+
+@pytest.mark.parametrize("change", ["other", "gone"])
+def test_a_file_of_a_captioned_pair_that_changed_is_refused_by_a_retry_too(
+    tmp_path: Path, draw_pairs: Any, change: str
+) -> None:
+    folders = draw_pairs(4)
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for number in (1, 2):
+        (texts / f"p{number:04d}.txt").write_text("Event Type: Low Light")
+    settings = {"captioner": "import", "do_folder": texts, "shard_size": 2}
+    caption(tmp_path / "s", folders, **settings)
+    before = contents(tmp_path / "s")
+    (texts / "p0000.txt").write_text("Event Type: Low Light")
+    if change == "other":
+        (texts / "p0002.txt").write_text("Event Type: Clean")
+    else:
+        (texts / "p0002.txt").unlink()
+    with pytest.raises(
+        FingerprintMismatch, match=r"another caption of p0002 than its file has now; .*restore that one"
+    ):
+        caption(tmp_path / "s", folders, retry_failed=True, **settings)
+    assert contents(tmp_path / "s") == before
