@@ -17,7 +17,7 @@ from pipeline.captioners import check_captioner
 from pipeline.card import write_card
 from pipeline.console import note, progress
 from pipeline.embedders import check_embedder
-from pipeline.errors import InputError, StoreError, TooManyFailures, closest
+from pipeline.errors import FusionError, InputError, StoreError, TooManyFailures, closest
 from pipeline.job import JobSpec, Progress
 from pipeline.manifest import NAME, Manifest
 from pipeline.pairs import Pair, data_root
@@ -26,6 +26,7 @@ from pipeline.planning import SHARD_SIZE, open_or_plan
 from pipeline.runners import RUNNERS, Run
 from pipeline.shards import FAILED
 from pipeline.store import DEFAULT_PRIOR, Store
+from pipeline.words import counted
 
 DEFAULT_CAPTIONER = "vllm"
 DEFAULT_EMBEDDER = "clip"
@@ -90,7 +91,7 @@ def caption_pairs(
     """Plan (once), finish the shards that are this run's, and count. ``tell`` gets the counts whatever they are.
 
     Raises InputError and MissingPackage before any work, FingerprintMismatch where a store was begun with other data or
-    settings, StoreError for a damaged one, and TooManyFailures at the end.
+    settings, StoreError for a damaged one, FusionError where shards are left undone, and TooManyFailures at the end.
     """
     allowed = parse_allowance(options.max_failed)
     if options.runner not in RUNNERS:
@@ -130,6 +131,11 @@ def caption_pairs(
     if summary.done == summary.shards:
         write_card(store)
     tell(summary)
+    if left := sorted({*_stripe(summary.shards, options)} - {*store.finished(prior)}):
+        raise FusionError(
+            f"{options.store}: {counted(len(left), 'shard')} of prior {prior!r} unfinished, the first is {left[0]}: another "
+            "process took them over; run the same command again to finish what remains"
+        )
     if summary.failed > allowed * summary.pairs if allowed < 1 else summary.failed > allowed:
         raise TooManyFailures(
             f"{options.store}: {summary.failed} of {summary.pairs} pairs failed ({_listing(summary.errors)}), more than "
@@ -237,6 +243,8 @@ def _run(spec: JobSpec, store: Store, options: CaptionOptions, run: Run, workers
         task = bar.add_task(f"captions by {spec.captioner}", total=_unfinished(store, spec, mine), rate="", failed="")
 
         def report(step: Progress) -> None:
+            if step.waiting:
+                note(f"waiting for {counted(step.waiting, 'shard')} of other processes; what they leave is done here")
             state.update(pairs=step.pairs, failed=step.failed, tokens=step.tokens)
             elapsed = max(time.monotonic() - started, 1e-6)
             tokens = f", {state['tokens'] / elapsed:.0f} tokens/s" if state["tokens"] else ""

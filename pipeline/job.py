@@ -54,13 +54,14 @@ class JobSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What a worker tells after each batch."""
+    """What a worker tells after each batch; ``waiting``: for how many shards of other processes it has waited a while."""
 
     pairs: int
     failed: int
     tokens: int
     shard: int
     finished: bool = False
+    waiting: int = 0
 
 
 Report = Callable[[Progress], None]
@@ -89,6 +90,9 @@ class Job:
         bind(self.store, self.home, spec.prior, self.fingerprint(), self.captioner, retry_failed=spec.retry_failed)
         self.claims = Claims(self.home)
         self.claims.sweep()
+        self.elsewhere: set[int] = (
+            set()
+        )  # shards that other processes had when they were asked for, until they are done
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="decode")
         self._decoded: dict[int, Future[Decoded]] = {}
         self._committing = ThreadPoolExecutor(1, thread_name_prefix="commit")
@@ -103,7 +107,8 @@ class Job:
         ``upcoming``: the shard that comes next, whose images are decoded while this one is captioned, if the captioner
         takes whole shards (one that takes small batches keeps the cores busy by itself).
         """
-        if self.is_done(shard) or not self.claims.take(shard):
+        self.elsewhere.discard(shard)
+        if self.is_done(shard) or not self._take(shard):
             self._decoded.pop(shard, None)
             return False
         with ExitStack() as held:
@@ -115,6 +120,12 @@ class Job:
             self.settle()
             commit = self._committing.submit(self._commit, shard, rows, packing, held.pop_all())
             self._uncommitted = commit, report, shard
+        return True
+
+    def _take(self, shard: int) -> bool:
+        if not self.claims.take(shard):
+            self.elsewhere.add(shard)
+            return False
         return True
 
     def settle(self) -> None:
@@ -239,6 +250,7 @@ class Job:
         with held:
             tar = packing.finish()
             if not self.claims.is_mine(shard):
+                self.elsewhere.add(shard)
                 return False
             name, marker = rows_name(self.spec.prior, shard), marker_name(self.spec.prior, shard)
             content = table_bytes(pa.Table.from_pylist(list(rows), schema=row_schema(self.embedder.width)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from pipeline.job import Job, JobSpec, Progress, Report
 from pipeline.runners import Run
 
 DEATHS_BORNE = 3  # workers that may be killed from outside (out of memory, say) before the run gives up
+LOOK_EVERY = 1.0  # seconds between looks at the shards that other processes have
+SAID_AFTER = 10  # looks in vain
 
 
 class WorkerFailed(FusionError):
@@ -128,17 +131,29 @@ def _start() -> Worker:
 def work(
     spec: JobSpec, shards: Sequence[int], rank: int, world: int, report: Report, stop: Callable[[], bool] | None = None
 ) -> None:
-    """One worker: its own stripe of the shards first, then whatever others left, unless failed pairs are retried."""
+    """One worker: its own stripe of the shards first, then whatever others left, unless failed pairs are retried.
+
+    It ends when all of them are done: what other processes have is waited for, and taken over from the dead.
+    """
     job = Job(spec)
     try:
         own = [shard for position, shard in enumerate(shards) if position % world == rank]
         others = [shard for position, shard in enumerate(shards) if position % world != rank]
-        order = own if spec.retry_failed else [*own, *others]  # what fails again would be tried by everybody
-        for shard, upcoming in zip_longest(order, order[1:]):
-            if stop is not None and stop():
-                break
-            job.finish(shard, report, upcoming)
-        job.settle()
+        left = own if spec.retry_failed else [*own, *others]  # what fails again would be tried by everybody
+        stopped = stop or (lambda: False)
+        rounds = 0
+        while left and not stopped():
+            for shard, upcoming in zip_longest(left, left[1:]):
+                if stopped():
+                    break
+                job.finish(shard, report, upcoming)
+            job.settle()
+            left = [shard for shard in left if shard in job.elsewhere]
+            rounds += 1
+            if left and rounds == SAID_AFTER:
+                report(Progress(pairs=0, failed=0, tokens=0, shard=left[0], waiting=len(left)))
+            if left:
+                time.sleep(LOOK_EVERY)
     finally:
         job.close()
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,11 @@ import pytest
 
 from pipeline import claims
 from pipeline.claims import Claims
+from pipeline.errors import FusionError
 from pipeline.job import Job, JobSpec, Progress
 from pipeline.place import LocalPlace
-from stores import caption
+from pipeline.runners import RUNNERS, local
+from stores import caption, contents
 
 NAME = "logs/claims/shard-000003.json"
 
@@ -135,3 +139,64 @@ def test_a_run_sweeps_the_claim_of_a_shard_that_is_done(tmp_path: Path, draw_pai
     assert list((store / "logs/claims").iterdir())
     caption(store, folders, shard_size=2)
     assert not list((store / "logs/claims").iterdir())
+
+
+def claim_elsewhere(store: Path, shard: int, renewed: float) -> Path:
+    """Shard 1 of two is undone, and a process of another host has it."""
+    for ending in ("parquet", "json"):
+        (store / f"priors/text/shard-{shard:06d}.{ending}").unlink()
+    file = store / f"logs/claims/shard-{shard:06d}.json"
+    file.write_text(json.dumps({"host": "elsewhere", "pid": 1, "born": "1", "token": "x", "renewed": renewed}))
+    return file
+
+
+@pytest.mark.parametrize("retry_failed", [False, True])
+def test_a_run_waits_for_what_others_have_and_takes_over_from_the_dead(
+    tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch, retry_failed: bool
+) -> None:
+    """Exit code 0 means that all of the run's shards are done."""
+    monkeypatch.setattr(local, "LOOK_EVERY", 0.05)
+    folders = draw_pairs(4)
+    caption(tmp_path / "s", folders, shard_size=2)
+    before = contents(tmp_path / "s")
+    claim_elsewhere(tmp_path / "s", 1, time.time() - claims.STALE_AFTER + 1)
+    assert caption(tmp_path / "s", folders, retry_failed=retry_failed).done == 2
+    assert contents(tmp_path / "s") == before
+
+
+def test_a_run_that_waits_does_not_do_again_what_the_other_finishes(
+    tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = draw_pairs(4)
+    caption(tmp_path / "s", folders, shard_size=2)
+    shutil.copytree(tmp_path / "s/priors/text", tmp_path / "done")
+    file = claim_elsewhere(tmp_path / "s", 1, time.time() + 1000)
+    looks: list[float] = []
+
+    def other_finishes(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            shutil.copytree(tmp_path / "done", tmp_path / "s/priors/text", dirs_exist_ok=True)
+            file.unlink()
+
+    monkeypatch.setattr(local.time, "sleep", other_finishes)
+    assert caption(tmp_path / "s", folders, do_stop_at="p0002").done == 2
+    assert len(looks) == 3
+
+
+def test_a_member_of_an_array_waits_for_its_own_shards_alone(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(4)
+    caption(tmp_path / "s", folders, shard_size=2)
+    claim_elsewhere(tmp_path / "s", 1, time.time() + 1000)
+    assert caption(tmp_path / "s", folders, rank=0, world_size=2).done == 1
+
+
+def test_a_run_that_leaves_a_shard_undone_fails(
+    tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = draw_pairs(6)
+    caption(tmp_path / "s", folders, shard_size=2)
+    claim_elsewhere(tmp_path / "s", 1, 0)
+    monkeypatch.setitem(RUNNERS, "local", lambda _: nullcontext(lambda *_: None))
+    with pytest.raises(FusionError, match="1 shard of prior 'text' unfinished, the first is 1: .*run the same command"):
+        caption(tmp_path / "s", folders)
