@@ -1,7 +1,7 @@
 """Claims: which process works on which shard. They lie under ``logs/`` and never enter a digest.
 
 A claim is a small file made only if it is not there. Its owner renews it while it works; a claim whose process is dead
-(same host) or that was not renewed for a while (another host) is taken back. Before a commit the owner looks whether the
+(same host) or that was not renewed for a while (another host or container) is taken back. Before a commit the owner looks whether the
 claim is still its own, so that a process that slept too long drops its work instead of doing it twice.
 """
 
@@ -11,13 +11,12 @@ import contextlib
 import json
 import os
 import secrets
-import socket
 import threading
 import time
 from pathlib import Path
 
 from pipeline.place import Place, write
-from pipeline.processes import is_alive
+from pipeline.processes import is_alive, this_host
 
 FOLDER = "logs/claims"
 RENEWED_EVERY = 10.0  # seconds
@@ -65,7 +64,7 @@ class Claims:
         """Remove the claims of dead processes of this host: one that died behind its commit left one that nobody takes."""
         for entry in self.home.list(FOLDER):
             name = f"{FOLDER}/{entry}"
-            if self._read(name).get("host") == socket.gethostname() and self._is_stale(name):
+            if self._read(name).get("host") == this_host() and self._is_stale(name):
                 self.home.remove(name)
 
     def close(self) -> None:
@@ -81,7 +80,7 @@ class Claims:
 
     def _content(self) -> bytes:
         owner = {
-            "host": socket.gethostname(),
+            "host": this_host(),
             "pid": os.getpid(),
             "born": _born(os.getpid()),
             "token": self.token,
@@ -98,7 +97,7 @@ class Claims:
 
     def _is_stale(self, name: str) -> bool:
         owner = self._read(name)
-        if owner.get("host") == socket.gethostname() and isinstance(owner.get("pid"), int):
+        if owner.get("host") == this_host() and isinstance(owner.get("pid"), int):
             pid = int(str(owner["pid"]))
             return _born(pid) != owner.get("born")
         renewed = owner.get("renewed")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,10 +19,11 @@ from urllib.parse import unquote, urlsplit
 
 from pipeline.atomic import sync_folder
 from pipeline.errors import InputError, MissingPackage, StoreError
-from pipeline.processes import is_alive
+from pipeline.processes import is_alive, this_host
 
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
 TEMPORARY = "logs/unfinished"
+ABANDONED = 86_400.0  # seconds after which nobody writes to a temporary file any more
 NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})  # of disks in exFAT, say
 BUFFER = 1 << 20  # bytes of a file that reach the kernel at once: images come in odd sizes, which it takes slowly
 
@@ -181,14 +182,22 @@ class LocalPlace:
         folder = self.path(TEMPORARY)
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
+        return folder / f"{this_host()}.{os.getpid()}.{secrets.token_hex(4)}"
 
     def sweep(self) -> None:
-        """Remove what killed processes of this host left half-written."""
+        """Remove what killed processes left half-written: those of this host, and of others what is a day old."""
         for entry in self.list(TEMPORARY):
             host, pid, _ = (*entry.rsplit(".", 2), "", "")[:3]
-            if host == socket.gethostname() and pid.isdigit() and not is_alive(int(pid)):
+            here = host == this_host() and pid.isdigit()
+            if not is_alive(int(pid)) if here else self._age(f"{TEMPORARY}/{entry}") > ABANDONED:
                 self.remove(f"{TEMPORARY}/{entry}")
+
+    def _age(self, name: str) -> float:
+        """Seconds since the file was written to; 0 when it is gone."""
+        try:
+            return time.time() - self.path(name).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
 
     def remove(self, name: str) -> None:
         self.path(name).unlink(missing_ok=True)

@@ -200,3 +200,42 @@ def test_a_run_that_leaves_a_shard_undone_fails(
     monkeypatch.setitem(RUNNERS, "local", lambda _: nullcontext(lambda *_: None))
     with pytest.raises(FusionError, match="1 shard of prior 'text' unfinished, the first is 1: .*run the same command"):
         caption(tmp_path / "s", folders)
+
+
+INSIDE = """
+import sys
+from pipeline.claims import Claims
+from pipeline.place import place
+home = place(sys.argv[1])
+home.sweep()
+claims = Claims(home)
+claims.sweep()
+with home.writer("inside"):
+    print(claims.take(3), claims.take(4), flush=True)
+    sys.stdin.read()
+    claims.close()
+"""
+
+
+def test_a_container_of_the_same_host_name_is_another_host(tmp_path: Path) -> None:
+    """Process numbers mean something else in it: nobody there is this process, and this one must not seem dead there."""
+    alone = ["unshare", "--map-root-user", "--fork", "--pid", "--mount-proc"]
+    if not shutil.which("unshare") or subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs unshare and the right to use it, to make a namespace of process numbers")
+    home = LocalPlace(tmp_path)
+    outside = Claims(home)
+    assert outside.take(3)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    words = [*alone, sys.executable, "-c", INSIDE, str(tmp_path)]
+    with home.writer("outside"):
+        inside = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert inside.stdout is not None
+        assert inside.stdout.readline() == "False True\n"
+        assert not outside.take(4)
+        outside.sweep()
+        home.sweep()
+        assert len(list((tmp_path / "logs/claims").iterdir())) == 2
+        inside.communicate(timeout=60)
+    assert inside.returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["inside", "logs", "outside"]
+    outside.close()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.place import LocalPlace, place
+from pipeline.processes import this_host
 from pipeline.store import Store
 from pipeline.verify import verify
 from stores import caption, contents
@@ -61,3 +65,18 @@ def test_a_disk_that_knows_no_hard_links_holds_a_store_too(
     assert not home.create("logs/one", b"another's")
     assert home.read("logs/one") == b"mine"
     assert list((tmp_path / "logs/unfinished").iterdir()) == []
+
+
+def test_half_written_files_of_dead_processes_and_of_others_a_day_ago_are_swept(tmp_path: Path) -> None:
+    home = LocalPlace(tmp_path)
+    unfinished = tmp_path / "logs/unfinished"
+    with home.writer("mine"):
+        dead = subprocess.Popen([sys.executable, "-c", ""])
+        dead.wait()
+        (unfinished / f"{this_host()}.{dead.pid}.abcd").touch()
+        (unfinished / "elsewhere.1.abcd").touch()
+        (unfinished / "elsewhere.2.abcd").touch()
+        os.utime(unfinished / "elsewhere.2.abcd", (0, time.time() - 90_000))
+        home.sweep()
+        left = {path.name.rsplit(".", 1)[0] for path in unfinished.iterdir()}
+        assert left == {f"{this_host()}.{os.getpid()}", "elsewhere.1"}
