@@ -18,6 +18,7 @@ from pipeline.card import write_card
 from pipeline.console import note, progress
 from pipeline.embedders import check_embedder
 from pipeline.errors import FusionError, InputError, StoreError, TooManyFailures, closest
+from pipeline.frozen import frozen_source
 from pipeline.job import JobSpec, Progress
 from pipeline.manifest import NAME, Manifest
 from pipeline.pairs import Pair, data_root
@@ -200,17 +201,12 @@ def _choose(options: CaptionOptions) -> tuple[str, str, str, str | None]:
     if options.captioner is None and options.embedder is not None:
         try:
             store = Store.open(options.store)
-            before = store.fingerprint(DEFAULT_PRIOR)
         except StoreError:
             return DEFAULT_CAPTIONER, embedder, prior, None
-        if len(store.finished(DEFAULT_PRIOR)) == store.header.shards:
-            name = options.prior or f"{DEFAULT_PRIOR}-{embedder}"
-            if name == DEFAULT_PRIOR:
-                raise InputError(
-                    f"--prior {name}: it is finished and never changed; choose another name for the new one"
-                )
-            note(f"embedding the frozen captions of prior {DEFAULT_PRIOR!r} with {embedder} into prior {name!r}")
-            return str(before["captioner"]["name"]), embedder, name, DEFAULT_PRIOR
+        if before := frozen_source(store, options.prior, embedder):
+            name = options.prior or f"{before}-{embedder}"
+            note(f"embedding the frozen captions of prior {before!r} with {embedder} into prior {name!r}")
+            return str(store.fingerprint(before)["captioner"]["name"]), embedder, name, before
     return options.captioner or DEFAULT_CAPTIONER, embedder, prior, None
 
 

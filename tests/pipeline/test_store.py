@@ -183,6 +183,23 @@ def test_captions_are_frozen_under_another_embedder(tmp_path: Path, draw_pairs: 
     assert verify(store).problems == []
 
 
+def test_the_only_finished_prior_is_embedded_anew_and_of_several_one_is_named(tmp_path: Path, draw_pairs: Any) -> None:
+    folders = draw_pairs(4)
+    again: dict[str, Any] = {"captioner": None, "embedder": "hashing", "embedder_settings": {"width": "64"}}
+    caption(tmp_path / "s", folders, prior="one")
+    assert caption(tmp_path / "s", None, **again).prior == "one-hashing"
+    assert caption(tmp_path / "s", None, **again).prior == "one-hashing", "which is none with captions of its own"
+    with pytest.raises(InputError, match="--prior one: it is finished and never changed"):
+        caption(tmp_path / "s", None, prior="one", **again)
+    caption(tmp_path / "s", folders, prior="two", do_odd=1.0)
+    with pytest.raises(InputError, match="several priors are finished, one, two: .* as --prior one-hashing"):
+        caption(tmp_path / "s", None, prior="mine", **again)
+    assert caption(tmp_path / "s", None, prior="two-hashing", **again).done == 1
+    store = Store.open(tmp_path / "s")
+    assert store.rows("two-hashing", ["caption"]) == store.rows("two", ["caption"]) != store.rows("one", ["caption"])
+    assert verify(store).problems == []
+
+
 def test_an_interrupted_commit_keeps_its_captions(tmp_path: Path, draw_pairs: Any) -> None:
     """Killed between rows and marker: the rows are adopted, though the captioner would now refuse every pair."""
     folders = draw_pairs(4)
