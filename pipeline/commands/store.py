@@ -120,6 +120,10 @@ def compare(
         raise InputError("--out shows two priors side by side; a truth file has no captions to show")
     theirs = truth_labels(Path(second)) if is_truth else prior_labels(opened, second)
     agreement = agree(prior_labels(opened, first), theirs)
+    if not agreement.pairs:
+        raise InputError(
+            f"{store}: no pair is captioned both in {first} and in {second}, so there is nothing to compare"
+        )
     rows = agreement_rows(agreement)
     differing = [{"key": key, "events": number} for key, number in agreement.differing]
     names = ("event", "both", "only_first", "only_second", "precision", "recall")

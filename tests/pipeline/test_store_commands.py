@@ -155,6 +155,19 @@ def test_two_priors_are_compared(tmp_path: Path, draw_pairs: Any, fusioncli: Any
     assert len([tag for tag, _ in check_page(page) if tag == "img"]) == 6
 
 
+def test_accounts_of_no_common_pair_are_not_compared(tmp_path: Path, draw_pairs: Any, fusioncli: Any) -> None:
+    folders = draw_pairs(2)
+    caption(tmp_path / "s", folders)
+    caption(tmp_path / "s", folders, prior="failed", captioner_settings={"fail": "1.0"})
+    line = {"key": "elsewhere", "events": [{"modality": "visible", "type": "low_light", "severity": "medium"}]}
+    (tmp_path / "truth.jsonl").write_text(json.dumps(line) + "\n")
+    for other in ("failed", "truth.jsonl"):
+        done = fusioncli("store", "compare", "s", "text", other, "--json", "out.json")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert f"no pair is captioned both in text and in {other}" in done.stderr
+        assert not (tmp_path / "out.json").exists()
+
+
 def test_every_store_has_a_card(tmp_path: Path, draw_pairs: Any) -> None:
     caption(tmp_path / "s", draw_pairs(4))
     card = (tmp_path / "s/README.md").read_text()
