@@ -29,6 +29,7 @@ SCHEMA_VERSION = 1
 HEADER = "store.json"
 PLAN = "plan.parquet"
 ABOUT = "manifest.json"  # what the data set's maker says of it: for people, no part of the store's identity
+MOST = 10**10  # pairs of a store that anybody could have made
 DEFAULT_PRIOR = "text"
 
 
@@ -206,9 +207,12 @@ def parse_header(content: bytes, where: str) -> Header:
         raise StoreError(f"{where}: damaged: wrong or missing fields {sorted(names.symmetric_difference(raw))}")
     numbers = [raw[name] for name in ("pairs", "shards", "shard_size")]
     texts = [raw[name] for name in ("dataset", "task", "plan_digest", "plan_sha256", "manifest_digest")]
-    modalities = raw["modalities"]
+    modalities, splits, limit = raw["modalities"], raw["splits"], raw["limit"]
+    counts = list(splits.values()) if isinstance(splits, dict) else []
     if (
-        not all(isinstance(number, int) and number > 0 for number in numbers)
+        not all(type(number) is int and 0 < number <= MOST for number in (*numbers, *counts))
+        or sum(counts) != raw["pairs"]
+        or not (limit is None or (type(limit) is int and limit > 0))
         or not all(isinstance(text, str) for text in texts)
         or not isinstance(modalities, list)
         or len(modalities) != 2

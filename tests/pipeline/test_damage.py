@@ -104,3 +104,30 @@ def test_verify_says_what_to_do(tmp_path: Path, draw_pairs: Any, fusioncli: Any)
     done = fusioncli("store", "verify", str(tmp_path / "s"))
     assert done.returncode == 1
     assert "remove the damaged files and run the same `fusioncli caption` again" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"splits": None},
+        {"splits": []},
+        {"splits": {"train": "two"}},
+        {"splits": {"train": 1}},
+        {"splits": {"train": 3, "test": -1}},
+        {"pairs": 10**30, "shards": 10**30, "shard_size": 1, "splits": {"train": 10**30}},
+        {"pairs": True, "shards": True, "shard_size": True, "splits": {"train": 1}},
+        {"limit": "two"},
+        {"limit": 0},
+        {"limit": True},
+    ],
+)
+def test_a_header_of_impossible_values_is_one_sentence(
+    tmp_path: Path, draw_pairs: Any, change: dict[str, object]
+) -> None:
+    folders = draw_pairs(2)
+    caption(tmp_path / "s", folders)
+    file = tmp_path / "s/store.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    for ask in (Store.open, lambda store: caption(store, folders)):
+        with pytest.raises(StoreError, match=r"store\.json: damaged: a field has an impossible value"):
+            ask(tmp_path / "s")
