@@ -213,9 +213,20 @@ class Job:
             yield rows[start : start + size]
 
     def _decode(self, shard: int) -> Decoded:
-        if self.root is None or self.home.exists(tar_name(shard)):
+        if self.root is None:
             return decode(self.store.shard_rows(shard), self.store.image_bytes)
+        if self.home.exists(tar_name(shard)):
+            return decode(self.store.shard_rows(shard), partial(self._packed_or_source, root=self.root))
         return decode(self.store.shard_rows(shard), partial(pair_bytes, root=self.root))
+
+    def _packed_or_source(self, row: PlanRow, root: Path) -> tuple[bytes, bytes]:
+        """Both files of a pair, from the source where the tar is damaged: it is then about to be made again."""
+        try:
+            files = self.store.image_bytes(row)
+        except StoreError:
+            return pair_bytes(row, root)
+        planned = (row.first_sha256, row.second_sha256)
+        return files if tuple(hashlib.sha256(file).hexdigest() for file in files) == planned else pair_bytes(row, root)
 
     def _caption(self, rows: Sequence[PlanRow], decoded: Decoded) -> list[Caption]:
         requests = [entry for entry in decoded.values() if isinstance(entry, CaptionRequest)]

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from pipeline.captioners.base import CaptionRequest
+from pipeline.captioners.scripted import ScriptedCaptioner
 from pipeline.errors import StoreError
+from pipeline.events import Caption
 from pipeline.inspection import describe_store
 from pipeline.store import Store
 from pipeline.verify import verify
@@ -131,3 +137,30 @@ def test_a_header_of_impossible_values_is_one_sentence(
     for ask in (Store.open, lambda store: caption(store, folders)):
         with pytest.raises(StoreError, match=r"store\.json: damaged: a field has an impossible value"):
             ask(tmp_path / "s")
+
+
+@pytest.mark.parametrize("damage", ["header", "pixels", "cut"])
+def test_a_damaged_tar_that_is_decoded_ahead_is_made_again_from_the_sources(
+    tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    """A captioner of whole shards has the next one decoded while it works; what it is shown are the planned images."""
+    folders = draw_pairs(4)
+    caption(tmp_path / "s", folders, shard_size=2)
+    before = contents(tmp_path / "s")
+    for ending in ("parquet", "json"):
+        for shard in (0, 1):
+            (tmp_path / f"s/priors/text/shard-{shard:06d}.{ending}").unlink()
+    tar = tmp_path / "s/images/shard-000001.tar"
+    content = bytearray(tar.read_bytes())
+    content[{"header": 3, "pixels": 512 + 200, "cut": 0}[damage]] ^= 1
+    tar.write_bytes(content[:700] if damage == "cut" else content)
+    shown: list[bytes] = []
+
+    def caption_shard(self: ScriptedCaptioner, requests: Sequence[CaptionRequest]) -> list[Caption]:
+        shown.extend(request.first.pixels.tobytes() for request in requests)
+        return [self._one(request) for request in requests]
+
+    monkeypatch.setattr(ScriptedCaptioner, "caption", caption_shard)
+    assert caption(tmp_path / "s", folders, shard_size=2).failed == 0
+    assert contents(tmp_path / "s") == before
+    assert shown == [np.asarray(Image.open(path)).tobytes() for path in sorted(folders[0].iterdir())]
