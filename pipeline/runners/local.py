@@ -19,8 +19,8 @@ from pipeline.job import Job, JobSpec, Progress, Report
 from pipeline.runners import Run
 
 DEATHS_BORNE = 3  # workers that may be killed from outside (out of memory, say) before the run gives up
-LOOK_EVERY = 1.0  # seconds between looks at the shards that other processes have
-SAID_AFTER = 10  # looks in vain
+LOOK_FIRST, LOOK_EVERY = 0.05, 1.0  # seconds between looks at the shards that other processes have: ever longer
+SAID_AFTER = 15  # looks in vain
 
 
 class WorkerFailed(FusionError):
@@ -141,7 +141,7 @@ def work(
         others = [shard for position, shard in enumerate(shards) if position % world != rank]
         left = own if spec.retry_failed else [*own, *others]  # what fails again would be tried by everybody
         stopped = stop or (lambda: False)
-        rounds = 0
+        rounds, pause = 0, LOOK_FIRST
         while left and not stopped():
             for shard, upcoming in zip_longest(left, left[1:]):
                 if stopped():
@@ -153,7 +153,8 @@ def work(
             if left and rounds == SAID_AFTER:
                 report(Progress(pairs=0, failed=0, tokens=0, shard=left[0], waiting=len(left)))
             if left:
-                time.sleep(LOOK_EVERY)
+                time.sleep(pause)
+                pause = min(2 * pause, LOOK_EVERY)
     finally:
         job.close()
 
