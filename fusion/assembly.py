@@ -18,8 +18,9 @@ from fusion.network import NetworkConfig
 from fusion.objective import Objective
 from fusion.reader import Pairs
 from fusion.recipe import DISTILLATION_TERMS, PRIOR_TERM, Recipe
-from fusion.run import Origin
-from fusion.weights import Weights, load_weights
+from fusion.run import BEST_SO_FAR, Origin
+from fusion.weights import Weights, load_weights, recipe_of
+from pipeline.console import note
 from pipeline.errors import InputError, ManifestError, MissingPackage, TrainingError, closest
 
 
@@ -75,14 +76,25 @@ class Given:
 
 
 def given_weights(start: str | Path | None, teachers: Sequence[str | Path], stores: int) -> Given:
-    """Load what a new run on so many stores is given. Raises WeightsError, and InputError for a wrong number of teachers."""
+    """Load what a new run on so many stores is given; a teacher whose training is not at its end is noted.
+
+    Raises WeightsError, and InputError for a wrong number of teachers.
+    """
     if len(teachers) not in {0, 1, stores}:
         raise InputError(
             f"{len(teachers)} teachers for {stores} store{'s' * (stores > 1)}; name one for all of them, or one for each"
         )
-    return Given(
+    given = Given(
         start=load_weights(start) if start else None, teachers=tuple(load_weights(teacher) for teacher in teachers)
     )
+    for teacher in given.teachers:
+        step, steps = (part.get(key) for part, key in ((teacher.config, "step"), (recipe_of(teacher), "steps")))
+        if isinstance(step, int) and isinstance(steps, int) and step < steps and Path(teacher.name).name != BEST_SO_FAR:
+            note(
+                f"the teacher {teacher.name} stands at step {step} of {steps}: `fusioncli train-teacher --resume` goes on with it, "
+                "and a student of it as it is now is not resumed after that"
+            )
+    return given
 
 
 def recorded_weights(origin: Origin) -> Given:

@@ -109,7 +109,10 @@ def _usual_networks(manifest: Manifest, runs: Path, device: str) -> dict[str, st
 
 
 def _network(name: str, source: str, device: str, store: Path, pairs: Sequence[Pair]) -> NetworkMethod:
-    """A network with its weights; a teacher with the texts that ``store`` holds. Raises InputError where there is none."""
+    """A network with its weights; a teacher with the texts of ``store``, in the prior it was trained with.
+
+    Raises InputError where there are none.
+    """
     method = NetworkMethod(name, source, device=device)
     if method.takes_text:
         if not (store / "store.json").is_file():
@@ -117,7 +120,7 @@ def _network(name: str, source: str, device: str, store: Path, pairs: Sequence[P
                 f"{name}: this network reads a text on each pair, and there is no store {store}; make it with "
                 f"`fusioncli caption --dataset {store.name}`, or name the folder of stores with --stores"
             )
-        method.give_texts(stored_texts(store), str(store), pairs)
+        method.give_texts(stored_texts(store, method.prior), f"{store}, prior {method.prior}", pairs)
     return method
 
 

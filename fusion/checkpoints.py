@@ -23,11 +23,13 @@ NAME = re.compile(r"step-(\d{8})")
 STATE = "state.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 FORMAT = 1
+GROUPS = frozenset({"model", "ema", "optimizer"})
+STATES = frozenset({"best", "running", "scaler"})  # what a run cannot go on without
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """``tensors``: by group ("model", "ema", "optimizer"), then by name. ``state``: plain JSON values."""
+    """``tensors``: by group (GROUPS), then by name. ``state``: plain JSON values, those of STATES among them."""
 
     step: int
     tensors: Mapping[str, Mapping[str, Tensor]]
@@ -88,9 +90,11 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
         saved = json.loads((folder / STATE).read_text(encoding="utf-8"))
         if saved.get("format") != FORMAT:
             raise TrainingError(f"{folder}: checkpoint format {saved.get('format')!r}, this version reads {FORMAT}")
-        tensors = {group: load_file(folder / f"{group}.safetensors") for group in saved["groups"]}
+        if lacking := sorted((GROUPS - {*saved["groups"]}) | (STATES - saved["state"].keys())):
+            raise ValueError(f"without {', '.join(lacking)}")
+        tensors = {group: load_file(folder / f"{group}.safetensors") for group in GROUPS}
         return Checkpoint(step=int(saved["step"]), tensors=tensors, state=saved["state"])
-    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise TrainingError(f"{folder}: a damaged checkpoint ({error}); {advice}") from error
 
 

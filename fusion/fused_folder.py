@@ -7,9 +7,9 @@ from pathlib import Path
 
 from fusion.methods import Pixels
 from fusion.results import MethodCard
-from fusion.scorecard import COLOURED, KIND, grey_for_colour, header, images_by_stem
+from fusion.scorecard import COLOURED, KIND, grey_for_colour, header, images_by_stem, read_eight_bit
 from pipeline.errors import InputError
-from pipeline.images import EXTENSIONS, Picture, probe_image, read_image
+from pipeline.images import EXTENSIONS, Picture, probe_image
 from pipeline.pairs import Pair, shown
 from pipeline.words import counted, listed
 
@@ -80,7 +80,7 @@ class FolderMethod:
         path = self.images.get(pair.stem)
         if path is None:
             return None
-        return read_image(path).eight_bit()
+        return read_eight_bit(path).eight_bit()
 
     def cost(self) -> None:
         return None

@@ -25,7 +25,7 @@ from fusion.objective import gradient_shares
 from fusion.progress import Live
 from fusion.reader import Cache, IndexedReader, open_pairs, without
 from fusion.recipe import Recipe
-from fusion.run import ORIGIN, Log, Origin, clear_folder, model_step, write_model, write_origin
+from fusion.run import BEST_SO_FAR, ORIGIN, Log, Origin, clear_folder, model_step, write_model, write_origin
 from fusion.run_lock import hold
 from fusion.step import all_keys, first_pair, learning_rate, take_step
 from fusion.stream import StreamReader
@@ -210,7 +210,7 @@ class Loop:
             self.live.validated(step, self.metrics)
             if self.metrics and (self.best is None or self.metrics[BEST] < self.best["metrics"][BEST]):
                 self.best = {"step": step, "metrics": self.metrics}
-                self._write_model(self.out / "best", step)
+                self._write_model(self.out / BEST_SO_FAR, step)
         if recipe.trackers:
             self.accelerator.log({f"validation/{name}": value for name, value in self.metrics.items()}, step=step)
         self.accelerator.wait_for_everyone()

@@ -21,11 +21,11 @@ from fusion.baselines import BASELINES, Baseline, luma
 from fusion.catalog import NETWORKS, build_network
 from fusion.results import SOURCES, Cost, Kind, MethodCard, spoken
 from fusion.tiling import run
-from fusion.weights import load_weights
+from fusion.weights import load_weights, recipe_of
 from pipeline.errors import InputError
 from pipeline.images import Picture
 from pipeline.pairs import Pair, shown
-from pipeline.store import Store
+from pipeline.store import DEFAULT_PRIOR, Store
 
 Pixels = NDArray[np.uint8]
 COSTLY = 100.0  # GFLOP a pair; above it one timed run must do on a CPU
@@ -123,9 +123,19 @@ class NetworkMethod:
         self.text_source: str | None = None
 
     @property
+    def text_width(self) -> int:
+        """Width of the text embeddings that the network is conditioned on; 0 for one without a text."""
+        return getattr(getattr(self.network, "config", None), "text_width", None) or 0
+
+    @property
     def takes_text(self) -> bool:
         """Whether the network has a text condition."""
-        return bool(getattr(getattr(self.network, "config", None), "text_width", None))
+        return bool(self.text_width)
+
+    @property
+    def prior(self) -> str:
+        """The prior of the stores that the network was trained on, as its run says."""
+        return str(recipe_of(self.weights).get("prior", DEFAULT_PRIOR))
 
     @property
     def card(self) -> MethodCard:
@@ -168,10 +178,9 @@ class NetworkMethod:
                 "the split that is benchmarked, or name another folder of stores with --stores"
             )
         used = torch.stack([texts[files] for files in digests.values()])
-        wanted = getattr(self.network.config, "text_width", None)
-        if used.shape[1] != wanted:
+        if used.shape[1] != self.text_width:
             raise InputError(
-                f"{self.name}: takes texts of width {wanted}, {source} holds width {used.shape[1]}; caption again with the "
+                f"{self.name}: takes texts of width {self.text_width}, {source} holds width {used.shape[1]}; caption again with the "
                 "embedder that the network was trained with"
             )
         self.texts = texts
@@ -234,8 +243,11 @@ def baseline_methods(modalities: tuple[str, str]) -> list[Method]:
     return [BaselineMethod(baseline, modalities) for baseline in BASELINES.values()]
 
 
-def stored_texts(store: Path, prior: str = "text") -> dict[tuple[str, str], Tensor]:
-    """Text embeddings of a store by the SHA-256 of both files of the pair; a failed caption has none."""
+def stored_texts(store: Path, prior: str = DEFAULT_PRIOR) -> dict[tuple[str, str], Tensor]:
+    """Text embeddings of a store's prior by the SHA-256 of both files of the pair; a failed caption has none.
+
+    Raises StoreError where the store has no such prior or it is not finished.
+    """
     opened = Store.open(store)
     vectors = opened.rows(prior, columns=["text_embedding"])["text_embedding"].to_pylist()
     return {

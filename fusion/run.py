@@ -25,6 +25,7 @@ from pipeline.store import Store
 
 ORIGIN = "training.json"
 LOG = "log.jsonl"
+BEST_SO_FAR = "best"  # the folder, within a run, of the weights that validated best
 FORMAT = 2
 PACKAGES = ("torch", "accelerate", "numpy", "safetensors", "fusioncli")
 
@@ -176,7 +177,7 @@ class Log:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     def _lines(self) -> list[str]:
-        return self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
+        return self.path.read_text(encoding="utf-8", errors="replace").split("\n") if self.path.is_file() else []
 
 
 def _step(line: str) -> float:
@@ -187,8 +188,9 @@ def _step(line: str) -> float:
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """All records of a run's log."""
-    return [json.loads(line) for line in (run / LOG).read_text(encoding="utf-8").splitlines()]
+    """All records of a run's log, without the half line of one that was killed."""
+    lines = (run / LOG).read_text(encoding="utf-8", errors="replace").split("\n")
+    return [json.loads(line) for line in lines if _step(line) < float("inf")]
 
 
 def model_card(origin: Origin, step: int, parameters: int, metrics: Mapping[str, float], pairs: Sequence[int]) -> str:

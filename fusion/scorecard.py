@@ -126,9 +126,12 @@ def header(path: Path, problems: list[str]) -> ImageInfo | None:
     with Image.open(path) as image:
         if has_pages(image):
             problems.append(f"{path} is animated or has several pages")
+        transparent = "transparency" in image.info
     if info.mode in SIXTEEN_BIT_MODES:
         problems.append(f"{path} is 16-bit")
-    elif "A" in info.mode or "a" in info.mode:
+    elif info.mode == "F":
+        problems.append(f"{path} holds floating-point values")
+    elif transparent or "A" in info.mode or "a" in info.mode:
         problems.append(f"{path} has an alpha channel ({info.mode})")
     return info
 

@@ -92,10 +92,11 @@ def cases(store: Store, wanted: Sequence[Condition], prior: str, split: str, lim
         raise InputError(f"{store.name}: no captioned pair in the split {split!r}")
     if limit is not None and limit < len(good):
         good = [good[round(step * (len(good) - 1) / max(1, limit - 1))] for step in range(limit)]
+    numbers = {condition: number for number, condition in enumerate(conditions(store.header.modalities))}
     return [
-        Case(row=row, condition=condition, number=number, caption=_told(condition, said))
+        Case(row=row, condition=condition, number=numbers[condition], caption=_told(condition, said))
         for row, said in good
-        for number, condition in enumerate(wanted)
+        for condition in wanted
     ]
 
 
@@ -117,8 +118,8 @@ def study(
 ) -> list[Finding]:
     """Run every arm on every case, in the order of ``cases``. ``look`` is shown each case and its fused images.
 
-    Raises InputError for a prior whose embedder is not the hashing one: the texts of drawn degradations are embedded
-    here, without a model.
+    Raises InputError for a prior whose embedder is not the hashing one (the texts of drawn degradations are embedded
+    here, without a model), and for an arm that reads texts of another width.
     """
     fingerprint = store.fingerprint(prior).get("embedder", {})
     if fingerprint.get("name") != HashingEmbedder.name:
@@ -126,7 +127,14 @@ def study(
             f"{store.name}: drawn degradations need the hashing embedder, the prior {prior!r} was made with "
             f"{fingerprint.get('name')!r}"
         )
-    embedder = HashingEmbedder(HashingSettings(width=int(fingerprint["width"])))
+    width = int(fingerprint["width"])
+    embedder = HashingEmbedder(HashingSettings(width=width))
+    for arm in arms:
+        if arm.text != "none" and arm.method.text_width != width:
+            raise InputError(
+                f"{arm.name}: takes texts of width {arm.method.text_width}, the prior {prior!r} of {store.name} holds width "
+                f"{width}; name the prior that the network was trained with by --prior"
+            )
 
     def embed(caption: Caption) -> Tensor:
         return torch.from_numpy(embedder.embed([embedder.fit(caption).text]))

@@ -61,6 +61,13 @@ def save_weights(
     write_text(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
 
 
+def recipe_of(weights: Weights) -> dict[str, Any]:
+    """The recipe that weights were trained by, as their run wrote it down; empty where no run made them."""
+    training = weights.config.get("training")
+    recipe = training.get("recipe") if isinstance(training, dict) else None
+    return recipe if isinstance(recipe, dict) else {}
+
+
 def load_weights(source: str | Path, wanted: Revision | None = None) -> Weights:
     """Load a run or weights folder, a shipped name, or a Hub id ("owner/name"), there in the revision ``wanted``.
 

@@ -160,10 +160,35 @@ def test_a_run_of_another_store_content_is_not_resumed(new_store: Callable[..., 
         resume_run(tmp_path / "run")
 
 
+def drawn(step: int, value: float) -> Checkpoint:
+    tensors = {group: {"w": torch.full((2,), value)} for group in ("model", "ema", "optimizer")}
+    return Checkpoint(step=step, tensors=tensors, state={"best": None, "running": None, "scaler": None})
+
+
+@pytest.mark.parametrize("lacking", ["optimizer", "ema", "best", "running", "scaler", "groups", "state"])
+def test_a_checkpoint_that_lacks_something_is_called_damaged(tmp_path: Path, lacking: str) -> None:
+    path = save_checkpoint(tmp_path, drawn(1, 1.0), keep=2) / "state.json"
+    said = json.loads(path.read_text())
+    said["groups"] = [group for group in said["groups"] if group != lacking]
+    said["state"].pop(lacking, None)
+    path.write_text(json.dumps({key: None if key == lacking else value for key, value in said.items()}))
+    with pytest.raises(TrainingError, match=r"step-00000001: a damaged checkpoint .* go on from the one before"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_log_cut_within_a_letter_does_not_stop_a_run(store: Path, teacher: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(teacher, run)
+    lines = read_log(run)
+    with (run / "log.jsonl").open("ab") as file:
+        file.write('{"step": 2, "keys": ["é'.encode()[:-1])
+    assert read_log(run) == lines
+    assert resume_run(run).finished and read_log(run) == lines
+
+
 def test_checkpoints_are_whole_and_limited(tmp_path: Path) -> None:
     for step in (1, 2, 3):
-        tensors = {"model": {"w": torch.full((2,), float(step))}}
-        save_checkpoint(tmp_path, Checkpoint(step=step, tensors=tensors, state={"best": None}), keep=2)
+        save_checkpoint(tmp_path, drawn(step, float(step)), keep=2)
     assert steps_saved(tmp_path) == [2, 3]
     (tmp_path / "checkpoints/.unfinished-0").mkdir()  # what a kill in the middle of writing leaves
     loaded = load_checkpoint(tmp_path)
@@ -172,8 +197,7 @@ def test_checkpoints_are_whole_and_limited(tmp_path: Path) -> None:
         ".json",
         ".safetensors",
     }
-    again = Checkpoint(step=3, tensors={"model": {"w": torch.full((2,), 7.0)}}, state={"best": None})
-    save_checkpoint(tmp_path, again, keep=2)  # it was there already: by a run that went on from an older one
+    save_checkpoint(tmp_path, drawn(3, 7.0), keep=2)  # it was there already: by a run that went on from an older one
     assert steps_saved(tmp_path) == [2, 3] and not list((tmp_path / "checkpoints").glob(".*"))
     loaded = load_checkpoint(tmp_path)
     assert loaded is not None and loaded.tensors["model"]["w"].tolist() == [7, 7]

@@ -68,6 +68,11 @@ def alpha(folder: Path) -> None:
         Image.fromarray(noise(1, 4)).save(folder / f"{stem}.png")
 
 
+def transparent_palette(folder: Path) -> None:
+    for stem in STEMS[:7]:
+        Image.fromarray(noise(1, 3)).quantize(16).save(folder / f"{stem}.png", transparency=0)
+
+
 def animated(folder: Path) -> None:
     frames = [Image.fromarray(noise(index, 3)) for index in range(2)]
     for stem in STEMS[:7]:
@@ -91,6 +96,7 @@ FAULTS: dict[Callable[[Path], None], tuple[str, str]] = {
     grey: ("7 problems", "is grey"),
     sixteen_bit: ("7 problems", "16-bit"),
     alpha: ("7 problems", "alpha channel"),
+    transparent_palette: ("7 problems", "alpha channel"),
     animated: ("7 problems", "animated"),
     damaged: ("7 problems", "not an image"),
     renamed: ("8", "fused_test-0"),

@@ -149,6 +149,28 @@ def test_scores_are_against_the_clean_pair_and_psnr_against_the_networks_own_ima
             assert finding.scores["PSNR"] == pytest.approx(10 * np.log10(255**2 / error), rel=1e-3)
 
 
+def test_fewer_degradations_are_drawn_as_all_of_them_are(opened: Store) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    clean = (pixels, pixels[..., 0])
+    whole, part = (
+        {
+            (case.row.key, case.condition): draw(case, clean, MODALITIES)
+            for case in cases(opened, wanted, "text", "train", 2)
+        }
+        for wanted in (conditions(MODALITIES), conditions(MODALITIES, ["high_noise", "infrared_noise"]))
+    )
+    assert len(part) == 2 * 7
+    for where, seen in part.items():
+        assert all(torch.equal(one, other) for one, other in zip(seen, whole[where], strict=True)), where
+
+
+def test_an_arm_of_another_text_width_is_one_sentence(opened: Store, tmp_path: Path) -> None:
+    save_weights(tmp_path / "wide", EdgeNetwork(EdgeConfig(**SMALL, text_width=48)), "card", {})
+    every = cases(opened, conditions(MODALITIES, ["low_light"]), "text", "train", 2)
+    with pytest.raises(InputError, match=r"told: takes texts of width 48, the prior 'text' of .* by --prior"):
+        study(opened, [arm("told", tmp_path / "wide", "true")], every)
+
+
 def test_a_limit_takes_pairs_evenly_from_the_first_to_the_last(opened: Store) -> None:
     rows = [case.row for case in cases(opened, [CLEAN], "text", "train", None)]
     for limit, places in ((1, [0]), (2, [0, 2]), (3, [0, 1, 2]), (9, [0, 1, 2])):

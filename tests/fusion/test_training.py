@@ -16,6 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cli
+from fusion.assembly import given_weights
 from fusion.catalog import NETWORKS
 from fusion.checkpoints import load_checkpoint
 from fusion.network import FusionNetwork, NetworkConfig
@@ -27,6 +28,7 @@ from fusion.score import score
 from fusion.training import resume_run, start_run
 from fusion.validation import validate
 from fusion.weights import load_weights, read_config
+from pipeline.console import set_quiet
 from pipeline.errors import InputError, ManifestError, TrainingError, WeightsError
 from pipeline.store import Store
 
@@ -88,6 +90,19 @@ def test_training_makes_the_loss_smaller(store: Path, tmp_path: Path) -> None:
     start_run(load_recipe("nano", "student", settings), [store], tmp_path / "run")
     losses = [record["validation"]["loss"] for record in read_log(tmp_path / "run") if "validation" in record]
     assert losses[-1] < 0.9 * losses[0]
+
+
+def test_an_unfinished_teacher_is_noted(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = load_recipe("tiny", "teacher", [*FAST, "steps=2", "validate_every=1"])
+    start_run(recipe, [store], tmp_path / "teacher", minutes=1e-9)
+    start_run(load_recipe("tiny", "teacher", [*FAST, "steps=1"]), [store], tmp_path / "whole")
+    set_quiet(False)
+    capsys.readouterr()
+    given_weights(None, [tmp_path / "teacher"], 1)
+    assert "stands at step 1 of 2" in " ".join(capsys.readouterr().err.split())
+    given_weights(None, [tmp_path / "whole"], 1)
+    given_weights(None, [tmp_path / "teacher" / "best"], 1)
+    assert not capsys.readouterr().err
 
 
 def test_a_teacher_of_another_text_width_is_refused_with_both(
