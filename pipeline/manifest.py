@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,8 +57,8 @@ def in_split(stem: str, split: Split) -> bool:
 class Manifest:
     """One data set. ``modalities`` are A (visible, CT, PET, SPECT) and B (infrared, MRI), in this order.
 
-    ``folder`` is relative to the data root, ``task`` names one of ``pipeline.tasks``; ``digest`` is the SHA-256 of the
-    manifest and the split files it names.
+    ``folder`` is relative to the data root, ``task`` names one of ``pipeline.tasks``; ``digest`` is the SHA-256 of
+    what decides the pairs: all but title, homepage, terms, citation and comments.
     """
 
     name: str
@@ -159,19 +160,25 @@ def parse_manifest(name: str, text: str, read: Callable[[str], str] | None = Non
     files = {key: _inside(name, entry["file"]) for key, entry in raw["splits"].items() if "file" in entry}
     texts = {file: (read or _split_text)(file) for file in sorted(set(files.values()))}
     splits = {key: _split(name, key, entry, texts) for key, entry in raw["splits"].items()}
-    digest = hashlib.sha256("\0".join([text, *texts.values()]).encode()).hexdigest()
+    folder, task = _inside(name, raw["folder"]), str(raw["task"])
     return Manifest(
         name=name,
         title=str(raw["title"] or name),
-        folder=_inside(name, raw["folder"]),
-        task=str(raw["task"]),
+        folder=folder,
+        task=task,
         modalities=(first, second),
         splits=splits,
         homepage=str(raw["homepage"] or ""),
         terms=str(raw["terms"] or ""),
         citation=str(raw["citation"] or ""),
-        digest=digest,
+        digest=_digest(folder, task, (first, second), splits),
     )
+
+
+def _digest(folder: str, task: str, modalities: tuple[Modality, Modality], splits: dict[str, Split]) -> str:
+    sides = {name: [split.folders, split.stems, split.digest] for name, split in splits.items()}
+    channels = [[modality.name, modality.channels] for modality in modalities]
+    return hashlib.sha256(json.dumps([folder, task, channels, sides], sort_keys=True).encode()).hexdigest()
 
 
 def folder_manifest(names: tuple[str, str] = ("visible", "infrared"), task: str = "ivf") -> Manifest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -25,6 +26,12 @@ homepage: ''
 terms: ''
 citation: ''
 """
+
+
+def changed(change: dict[str, Any]) -> str:
+    """The good example with other values; None leaves a key out."""
+    raw = yaml.safe_load(GOOD) | change
+    return yaml.safe_dump({key: value for key, value in raw.items() if value is not None})
 
 
 def test_there_are_the_nine_data_sets() -> None:
@@ -79,11 +86,33 @@ def test_the_digest_of_a_split_knows_sides_but_not_order() -> None:
     assert one != members_digest({"train": ["a"], "test": ["b", "c"]})
 
 
-def test_the_manifest_digest_changes_with_the_split_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = load_manifest("tno").digest
-    real = module._split_text
-    monkeypatch.setattr(module, "_split_text", lambda file: real(file) + "# another comment\n")
-    assert load_manifest("tno").digest != before
+def test_the_manifest_digest_is_of_what_decides_the_pairs() -> None:
+    read = parse_manifest("x", GOOD)
+    for told in ({"title": "y"}, {"terms": "all rights reserved"}, {"citation": "z"}, {"homepage": "h"}):
+        assert parse_manifest("x", changed(told)).digest == read.digest, told
+    assert parse_manifest("x", GOOD + "# a comment\n").digest == read.digest
+    folders = {"visible": "vi", "infrared": "ir"}
+    deciding: list[dict[str, Any]] = [
+        {"folder": "elsewhere"},
+        {"task": "medical"},
+        {"modalities": [{"name": "visible", "channels": 1}, {"name": "infrared", "channels": 1}]},
+        {"splits": {"train": {"folders": {**folders, "visible": "v"}}}},
+        {"splits": {"train": {"folders": folders, "stems": "a*"}}},
+        {"splits": {"test": {"folders": folders}}},
+    ]
+    others = [parse_manifest("x", changed(change)).digest for change in deciding]
+    assert len({read.digest, *others}) == 1 + len(deciding)
+
+
+def test_the_manifest_digest_changes_with_the_stems_of_a_split() -> None:
+    def listing(train: list[str]) -> str:
+        members = {"train": train, "test": ["c"]}
+        return yaml.safe_dump({**members, "sha256": members_digest(members)})
+
+    folders = {"visible": "vi", "infrared": "ir"}
+    text = changed({"splits": {"train": {"folders": folders, "file": "s.yaml"}}})
+    one, other = (parse_manifest("x", text, lambda file, stems=stems: listing(stems)) for stems in (["a"], ["a", "b"]))
+    assert one.digest != other.digest
 
 
 def test_an_unknown_name_gets_the_closest_one() -> None:
@@ -123,10 +152,8 @@ def test_the_good_example_is_good() -> None:
     ],
 )
 def test_a_wrong_manifest_is_named_with_its_key(change: dict[str, object], complaint: str) -> None:
-    raw = yaml.safe_load(GOOD) | change
-    text = yaml.safe_dump({key: value for key, value in raw.items() if value is not None})
     with pytest.raises(ManifestError, match=complaint):
-        parse_manifest("x", text)
+        parse_manifest("x", changed(change))
 
 
 def test_words_left_empty_are_empty() -> None:
