@@ -16,7 +16,8 @@ from fusion.thread_share import share
 from pipeline.errors import InputError, MissingPackage, WeightsError, closest
 
 Engine = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-SAID = ("engine", "file", "precision", "weights_sha256")  # of export.json, what is needed to run a network
+# of export.json, what is needed to run a network
+SAID = {"engine": str, "file": str, "precision": str, "weights_sha256": str, "whole_images": bool}
 
 
 @contextmanager
@@ -135,14 +136,14 @@ def open_export(folder: str | Path, engine: str, tiled: bool = False, at_once: i
         raise WeightsError(f"{path}: not JSON ({error})") from error
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise WeightsError(f"{path}: not an export of this version (format {FORMAT})")
-    for name in SAID:
-        if not isinstance(described.get(name), str):
+    for name, kind in SAID.items():
+        if not isinstance(described.get(name), kind):
             raise WeightsError(f"{path}: does not say its {name}; export again")
     if described["engine"] != engine:
         raise WeightsError(f"{folder}: exported for {described['engine']}; use --engine {described['engine']}")
     file = Path(folder) / Path(described["file"]).name
     if not file.is_file():
         raise WeightsError(f"{file}: missing; export again")
-    if tiled and described.get("whole_images") is not False:
+    if tiled and described["whole_images"]:
         raise InputError(f"--tile with --engine {engine}: the tiles of this network would differ; use --engine torch")
     return open_engine(engine, file, at_once), f"{described['weights_sha256']} {engine} {described['precision']}"

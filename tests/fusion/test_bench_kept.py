@@ -76,12 +76,14 @@ def test_a_teacher_takes_its_text_from_the_store(root: Path, monkeypatch: pytest
     caption("--store", "captioned/synthetic")
     chosen = options(root, methods={"teacher": "teacher"}, metrics=("EN",), stores=Path("captioned"), limit=1)
     told = run_all(chosen).datasets[0]
-    assert str(told.methods["teacher"].text).startswith("captioned/synthetic, SHA-256 ")
+    assert str(told.methods["teacher"].text).startswith("captioned/synthetic, prior text, SHA-256 ")
     assert "text: captioned/synthetic" in (root.parent / "bench" / "index.html").read_text()
     with pytest.raises(InputError, match="no store nowhere/synthetic.*fusioncli caption --dataset synthetic"):
         run_all(replace(chosen, stores=Path("nowhere")))
     caption("--store", "few/synthetic", "--limit", "2")
-    with pytest.raises(InputError, match="teacher: 2 of 4 pairs have no text in few/synthetic: test-2, test-3"):
+    with pytest.raises(
+        InputError, match="teacher: 2 of 4 pairs have no text in few/synthetic, prior text: test-2, test-3"
+    ):
         run_all(replace(chosen, stores=Path("few"), limit=None))
 
 

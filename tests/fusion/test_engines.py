@@ -38,7 +38,7 @@ def test_what_an_engine_gives_can_be_changed_and_learned_through(weights: Path, 
     assert not fused.mul_(0).any()
 
 
-@pytest.mark.parametrize("lost", ["engine", "file", "precision", "family", "weights_sha256"])
+@pytest.mark.parametrize("lost", ["engine", "file", "precision", "weights_sha256", "whole_images"])
 def test_an_export_whose_description_lacks_something_is_one_sentence(weights: Path, tmp_path: Path, lost: str) -> None:
     export_network(weights, "torchscript", tmp_path / "out")
     path = tmp_path / "out" / "export.json"
