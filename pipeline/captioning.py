@@ -214,10 +214,11 @@ def _store(options: CaptionOptions, source: Source | None) -> Store:
     if source is None:
         store = Store.open(options.store)
         for part, asked in (("limit", options.limit), ("shard_size", options.shard_size)):
-            if asked is not None and asked != getattr(store.header, part):
+            planned = getattr(store.header, part)
+            if asked is not None and asked != planned:
                 word = f"--{part.replace('_', '-')} {asked}"
                 raise InputError(
-                    f"{word}: {store.name} is planned with {part} {getattr(store.header, part)}, and a plan is never edited; "
+                    f"{word}: {store.name} is planned with {planned or 'no limit'}, and a plan is never edited; "
                     "leave the option out, or name the pairs with --dataset or --pairs and a new place with --store"
                 )
         return store

@@ -166,8 +166,8 @@ def test_captions_that_changed_are_not_embedded_into_the_prior_of_the_old_ones(t
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"limit": 2}, "--limit 2: .* is planned with limit None"),
-        ({"shard_size": 5}, "--shard-size 5: .* is planned with shard_size 4"),
+        ({"limit": 2}, "--limit 2: .* is planned with no limit, "),
+        ({"shard_size": 5}, "--shard-size 5: .* is planned with 4, "),
         ({"root": Path("nowhere")}, "nowhere: no such data folder"),
     ],
 )
