@@ -14,10 +14,11 @@ from fusion.blocks import Block
 from fusion.catalog import Config, build_network, config_from_dict, network_entry
 from fusion.distillation import Distillation, check_text_width
 from fusion.edge import EdgeConfig
+from fusion.loss_terms import DISTILLATION_TERMS, PRIOR_TERM
 from fusion.network import NetworkConfig
 from fusion.objective import Objective
 from fusion.reader import Pairs
-from fusion.recipe import DISTILLATION_TERMS, PRIOR_TERM, Recipe
+from fusion.recipe import Recipe
 from fusion.run import BEST_SO_FAR, Origin
 from fusion.weights import Weights, load_weights, recipe_of
 from pipeline.console import note

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fusion.order import digest_number
-from fusion.recipe import SMALLEST_CROP, Recipe
+from fusion.recipe import Recipe
+from fusion.recipe_limits import SMALLEST_CROP
 
 DARKEST = (0.1, 0.25)  # factors of visible and infrared: a moonless street, a scene of nearly even temperature
 

@@ -12,6 +12,7 @@ from fusion.network import FusionNetwork, NetworkConfig
 from pipeline.errors import WeightsError, closest
 
 Config = NetworkConfig | EdgeConfig
+LARGEST = 1024  # of a width or depth read from a file: a network of more would only exhaust memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ def config_as_dict(config: Config) -> dict[str, Any]:
 
 
 def config_from_dict(raw: dict[str, Any]) -> Config:
-    """The inverse of ``config_as_dict``. Raises WeightsError for an unknown family or key, or a value of another type."""
+    """The inverse of ``config_as_dict``. Raises WeightsError for an unknown family or key, another type, out of range."""
     family = raw.get("family")
     if not isinstance(family, str) or family not in FAMILIES:
         raise WeightsError(f"unknown network family {family!r}; expected {' or '.join(FAMILIES)}")
@@ -80,7 +81,8 @@ def config_from_dict(raw: dict[str, Any]) -> Config:
         if key not in known:
             raise WeightsError(f"unknown network setting {key!r}{closest(key, known)}")
         wanted = known[key] if known[key] is not float else int | float
-        if not isinstance(value, wanted) or isinstance(value, bool) or (isinstance(value, int | float) and value < 0):
+        outside = isinstance(value, int | float) and not 0 <= value <= LARGEST
+        if not isinstance(value, wanted) or isinstance(value, bool) or outside:
             name = getattr(known[key], "__name__", str(known[key]))
-            raise WeightsError(f"network setting {key}: {value!r}, expected {name}, no less than 0")
+            raise WeightsError(f"network setting {key}: {value!r}, expected {name}, 0 to {LARGEST}")
     return kind(**values)

@@ -13,10 +13,10 @@ from fusion.colour import luma
 from fusion.distillation import Distillation
 from fusion.edge import EdgeNetwork
 from fusion.edge_losses import TERMS as EDGE_TERMS
+from fusion.loss_terms import PRIOR_TERM
 from fusion.losses import TERMS as FUSION_TERMS
 from fusion.losses import fusion_loss
 from fusion.network import FusionNetwork
-from fusion.recipe import PRIOR_TERM
 from pipeline.errors import ManifestError
 
 EDGE_PREFIX = "edge."

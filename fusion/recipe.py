@@ -14,40 +14,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from fusion.edge_losses import TERMS as EDGE_TERMS
-from fusion.losses import TERMS as FUSION_TERMS
+from fusion.loss_terms import DISTILLATION_TERMS, FUSION_TERMS, LOSS_TERMS
+from fusion.recipe_limits import check_recipe
 from pipeline.errors import ManifestError, closest
 from pipeline.yaml_text import read_yaml
 
-AT_LEAST = {
-    0: ("workers", "cache_mb", "warmup", "weight_decay", "clip", "final_lr", "validation_share", "validation_pairs"),
-    1: (
-        "steps",
-        "batch_size",
-        "accumulation",
-        "validate_every",
-        "checkpoint_every",
-        "keep_checkpoints",
-        "log_every",
-        "shares_every",
-    ),
-    16: ("validation_crop",),
-}
-BETWEEN = {
-    "ema": (0, 0.99999),
-    "seed": (0, 2**63 - 1),
-    "degrade": (0, 1),
-    "zoom": (0, 3),
-    "darken_visible": (0, 1),
-    "darken_infrared": (0, 1),
-}
-SMALLEST_CROP, LARGEST_CROP = 48, 4096  # pixels; every window of the losses fits into the smallest
 STAGES = ("teacher", "student")
 COMMANDS = {"teacher": "train-teacher", "student": "distill"}
-DISTILLATION_TERMS = ("features", "output")
-PRIOR_TERM = "prior"
-LOSS_TERMS = (*FUSION_TERMS, *DISTILLATION_TERMS, PRIOR_TERM, *(f"edge.{name}" for name in EDGE_TERMS), "edge.range")
-CHOICES = {"precision": ("fp32", "bf16", "fp16"), "reader": ("indexed", "stream")}
 # Keys that change speed, logging or memory but no number of the result: a resumed run may set them anew.
 OPERATIONAL = frozenset(
     {"workers", "cache_mb", "log_every", "shares_every", "checkpoint_every", "keep_checkpoints", "pictures", "trackers"}
@@ -110,34 +83,7 @@ class Recipe:
     trackers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        where = f"recipe {self.name}, stage {self.stage}"
-        for least, keys in AT_LEAST.items():
-            for key in keys:
-                if not getattr(self, key) >= least:
-                    raise ManifestError(f"{where}: {key} is {getattr(self, key)}, expected at least {least}")
-        if not SMALLEST_CROP <= self.crop <= LARGEST_CROP or self.crop % 8:
-            raise ManifestError(
-                f"{where}: crop is {self.crop}, expected a multiple of 8 from {SMALLEST_CROP} to {LARGEST_CROP} pixels"
-            )
-        if self.batch_size % self.accumulation:
-            raise ManifestError(
-                f"{where}: batch_size {self.batch_size} cannot be cut into accumulation {self.accumulation} equal parts"
-            )
-        for key, (low, high) in BETWEEN.items():
-            if not low <= getattr(self, key) <= high:
-                raise ManifestError(f"{where}: {key} is {getattr(self, key)}, expected {low} to {high}")
-        if not 0 < self.lr < 1:
-            raise ManifestError(f"{where}: lr is {self.lr}, expected between 0 and 1")
-        for key, known in CHOICES.items():
-            if getattr(self, key) not in known:
-                value = getattr(self, key)
-                raise ManifestError(f"{where}: no {key} {value!r}{closest(value, known)}; expected {', '.join(known)}")
-        for term in self.loss:
-            if term not in LOSS_TERMS:
-                raise ManifestError(f"{where}: no loss term {term!r}{closest(term, LOSS_TERMS)}")
-        if not any(self.factors().values()):
-            raise ManifestError(f"{where}: every term of the loss has factor 0; nothing is left to train on")
-        _check_weights(self.weights, where)
+        check_recipe(self)
 
     def factors(self) -> dict[str, float]:
         """Factor of every loss term that counts: the five fusion terms are 1 unless said otherwise, others 0."""
@@ -278,14 +224,4 @@ def _coerced(value: Any, kind: Any, where: str) -> Any:
     raise ManifestError(f"{where}: found {value!r}, expected {wanted}")
 
 
-def _check_weights(weights: str | dict[str, float], where: str) -> None:
-    if isinstance(weights, str):
-        if weights not in ("prior", "default"):
-            raise ManifestError(f"{where}: weights {weights!r}; expected prior, default, or a number for each term")
-        return
-    for key in weights:
-        if key not in FUSION_TERMS:
-            raise ManifestError(f"{where}: weights: unknown term {key!r}{closest(key, FUSION_TERMS)}")
-
-
-__all__ = ["LOSS_TERMS", "STAGES", "Recipe", "build_recipe", "change_recipe", "load_recipe", "recipe_names"]
+__all__ = ["STAGES", "Recipe", "build_recipe", "change_recipe", "load_recipe", "recipe_names"]

@@ -71,7 +71,8 @@ def recipe_of(weights: Weights) -> dict[str, Any]:
 def load_weights(source: str | Path, wanted: Revision | None = None) -> Weights:
     """Load a run or weights folder, a shipped name, or a Hub id ("owner/name"), there in the revision ``wanted``.
 
-    Raises WeightsError: nothing there, not a checkpoint, another format, tensors that do not fit, a wrong digest.
+    Raises WeightsError: nothing there, not a checkpoint, another format, a wrong digest, tensors that do not
+    fit or are not finite.
     """
     folder = find_weights(source, wanted)
     config = read_config(folder)
@@ -152,4 +153,8 @@ def _fill(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     for name, value in tensors.items():
         if value.shape != wanted[name].shape:
             raise WeightsError(f"{path}: {name} is {tuple(value.shape)}, expected {tuple(wanted[name].shape)}")
+        if not torch.isfinite(value).all():
+            raise WeightsError(
+                f"{path}: {name} holds numbers that are not finite; its training went wrong, or it is damaged"
+            )
     network.load_state_dict({name: value.to(torch.float32) for name, value in tensors.items()})

@@ -149,7 +149,7 @@ def _teachers(given: list[str], recipe: Recipe, usual: str) -> list[str]:
 
     Raises InputError: "none" beside others, a teacher that nothing looks at, a run that is not there.
     """
-    from fusion.recipe import DISTILLATION_TERMS
+    from fusion.loss_terms import DISTILLATION_TERMS
     from pipeline.errors import InputError
 
     looks = any(term in DISTILLATION_TERMS for term in recipe.factors())

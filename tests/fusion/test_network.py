@@ -210,6 +210,11 @@ def test_weights_survive_a_round_trip(tmp_path: Path) -> None:
             lambda folder: edit(folder, config={"width": 16, "expansion": 1.0, "refinement": 1, "text_width": None}),
             "fit|is",
         ),
+        (
+            lambda folder: edit(folder, config={"refinement": 10**7}),
+            "setting refinement: 10000000, expected int, 0 to 1024",
+        ),
+        (lambda folder: edit(folder, config={"width": 8, "expansion": float("nan")}), "setting expansion: nan"),
         (lambda folder: edit(folder, config={"widht": 16}), "did you mean 'width'"),
     ],
 )
@@ -217,6 +222,17 @@ def test_damaged_weights_are_refused(tmp_path: Path, spoil: object, message: str
     save_weights(tmp_path / "w", FusionNetwork(SMALL), "# card\n")
     spoil(tmp_path / "w")  # type: ignore[operator]
     with pytest.raises(WeightsError, match=message):
+        load_weights(tmp_path / "w")
+
+
+def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
+    network = FusionNetwork(SMALL)
+    with torch.no_grad():
+        next(network.parameters())[0] = float("nan")
+    save_weights(tmp_path / "w", network, "# card\n")
+    with pytest.raises(
+        WeightsError, match=r"model.safetensors: visible_encoder.stem.weight holds numbers that are not finite"
+    ):
         load_weights(tmp_path / "w")
 
 

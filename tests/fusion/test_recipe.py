@@ -37,6 +37,12 @@ def test_every_shipped_recipe_resolves_to_a_known_network(name: str, stage: str)
     assert build_recipe(recipe.as_dict(), "again") == recipe  # what a run saves is enough to resume it
 
 
+def test_a_network_without_fusion_modules_takes_none() -> None:
+    with pytest.raises(ManifestError, match="fusion is 'concat', but the network edge has no such modules"):
+        load_recipe("edge", "student", ["fusion=concat"])
+    assert load_recipe("tiny", "student", ["fusion=concat"]).fusion == "concat"
+
+
 def test_settings_come_last_and_are_read_as_yaml() -> None:
     recipe = load_recipe("tiny", "student", ["lr=1e-5", "steps=7", "trackers=[tensorboard]", "loss.features=0.5"])
     assert (recipe.lr, recipe.steps, recipe.trackers) == (1e-5, 7, ("tensorboard",))
@@ -65,6 +71,13 @@ def test_a_recipe_builds_on_another_key_by_key(tmp_path: Path) -> None:
         ("shares_every=0", r"shares_every is 0, expected at least 1"),
         ("workers=-1", r"workers is -1, expected at least 0"),
         ("weight_decay=-1", r"weight_decay is -1.0, expected at least 0"),
+        ("explode=0", r"explode is 0.0, expected more than 1"),
+        ("explode=.nan", r"explode is nan, expected more than 1"),
+        ("pictures=-1", r"pictures is -1, expected at least 0"),
+        ("loss.ssim=-1", r"loss: ssim is -1.0, expected a number of at least 0"),
+        ("loss.output=.inf", r"loss: output is inf, expected a number of at least 0"),
+        ("weights={ssim: .nan}", r"weights: ssim is nan, expected a number of at least 0"),
+        ("fusion=outs", r"no fusion module 'outs' \(did you mean 'ours'\?\); expected"),
         ("clip=-1", r"clip is -1.0, expected at least 0"),
         ("final_lr=.nan", r"final_lr is nan, expected at least 0"),
         ("validation_crop=8", r"validation_crop is 8, expected at least 16"),
