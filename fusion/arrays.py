@@ -34,6 +34,26 @@ def check_unit(*images: Tensor) -> None:
             _check_range(float(image.detach().min()), float(image.detach().max()))
 
 
+def condition_of(text: Any, count: int, width: int | None) -> Tensor | None:
+    """The embedding (``count`` or 1, ``width``) that a network reads, as float32; zeros for None, None where it reads none.
+
+    Raises InputError: no tensor of floats, another shape, numbers that are not finite.
+    """
+    if text is not None and not isinstance(text, Tensor):
+        raise InputError(f"a text of type {type(text).__name__}; expected its embedding, a tensor")
+    if not width:
+        return None
+    if text is None:
+        return torch.zeros(count, width)
+    if not text.is_floating_point():
+        raise InputError(f"a text of {str(text.dtype).removeprefix('torch.')}; expected its embedding, floats")
+    if text.shape not in ((count, width), (1, width)):
+        raise InputError(f"a text of shape {tuple(text.shape)}; expected {(count, width)}, or one for all")
+    if not text.isfinite().all():
+        raise InputError("a text with numbers that are not finite")
+    return text.to(torch.float32)
+
+
 def planes_of(visible: NDArray[Any], infrared: NDArray[Any]) -> tuple[Tensor, Tensor]:
     """(H, W, 3) or (H, W), and (H, W), or either with a leading batch, as (N, 3, H, W) and (N, 1, H, W) in 0..1.
 

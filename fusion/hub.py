@@ -45,7 +45,7 @@ class HubWeights(ModelHubMixin):
         """Write the weights into a folder, and with ``push_to_hub`` upload them too; see there for the ``options``.
 
         The mixin's own way takes an earlier config.json away first; here what was there stays until all is written.
-        Raises InputError: an exported network, or a file in the folder's place.
+        Raises InputError: an exported network, a file in the folder's place, or a folder in a file's.
         """
         folder = Path(save_directory)
         self._save_pretrained(folder)
@@ -58,7 +58,10 @@ class HubWeights(ModelHubMixin):
         described = ("format", "family", "config", "sha256")
         extra = {name: value for name, value in weights.config.items() if name not in described}
         card = weights.card or plain_card(weights)
-        save_weights(save_directory, weights.network, card, extra)
+        try:
+            save_weights(save_directory, weights.network, card, extra, half=weights.half)
+        except (NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+            raise InputError(f"{save_directory}: not a folder that weights can be written to ({error})") from error
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload to the repository, made if need be; the address of the commit. Options are the mixin's.

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from fusion.alignment import STRICT, Fit, Fitted, fit
-from fusion.arrays import check_shapes, check_unit, like, planes_of
+from fusion.arrays import check_shapes, check_unit, condition_of, like, planes_of
 from fusion.devices import device_named, lacks_memory
 from fusion.engines import open_export
 from fusion.fused_image import EIGHT_BIT_COLOUR, Output, check_output, save_fused, save_transform
@@ -83,8 +83,10 @@ class Fuser(HubWeights):
 
         Tensors: (3, H, W) and (1, H, W), or (N, 3, H, W) and (N, 1, H, W), floats 0..1 of any precision.
         Arrays: (H, W, 3) or (H, W), and (H, W), or either with a leading batch; uint8, uint16 or floats 0..1.
-        PIL images: read as files are (16 bits kept, turned as EXIF says); mode, alpha and ICC profile are the visible one's. Raises
-        InputError for other kinds, shapes and ranges, ImageError for a PIL image of floats.
+        PIL images: read as files are (16 bits kept, turned as EXIF says); a grey visible one stays grey, all else comes out as RGB,
+        alpha and ICC profile are the visible one's. ``text``: embeddings (N, D), or (1, D) for all pairs, floats; without, or
+        for a network that reads none, none is read. Raises InputError for other kinds, shapes and ranges, ImageError for a
+        PIL image of floats.
         """
         if isinstance(visible, Image.Image) and isinstance(infrared, Image.Image):
             first, second = picture_of(visible, "the visible image"), picture_of(infrared, "the infrared image")
@@ -108,9 +110,8 @@ class Fuser(HubWeights):
         range is not looked at.
         """
         check_shapes(visible, infrared)
-        if self.text_width and text is None:
-            text = torch.zeros(len(visible), self.text_width)
-        condition = text.to(self.device) if text is not None and self.text_width else None
+        text = condition_of(text, len(visible), self.text_width)
+        condition = text if text is None else text.to(self.device)
         try:
             first, second = (image.to(self.device, torch.float32) for image in (visible, infrared))
             fused = run(self.network, first, second, condition, self.tile)

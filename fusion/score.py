@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from threading import Lock
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fusion.devices import device_named
 from fusion.metrics import CONVENTIONS, Convention
 from fusion.metrics.triples import Sources
 from pipeline.errors import InputError, closest
@@ -43,22 +45,26 @@ def prepare(
 
     Raises InputError as ``score`` does.
     """
+    where = device_named(device)
+    planes = as_batch(first, "first source", where), as_batch(second, "second source", where)
     if first.shape[:2] != second.shape[:2]:
         raise InputError(f"the two sources differ in size: {_size(first)} and {_size(second)}")
-    chosen = convention_named(convention)
-    return Sources(as_batch(first, "first source", device), as_batch(second, "second source", device), chosen.grey)
+    return Sources(*planes, convention_named(convention).grey)
 
 
 def score_fused(
     sources: Sources, fused: NDArray[np.uint8], convention: str = "standard", names: Sequence[str] | None = None
 ) -> Scores:
-    """``score`` for sources made by ``prepare`` under the same convention. Raises InputError as it does."""
+    """``score`` for sources made by ``prepare`` under the same convention. Raises InputError as it does, and for another."""
     chosen = convention_named(convention)
+    if sources.greying is not chosen.grey:
+        raise InputError(f"the sources were prepared under another convention than {convention!r}; give it to both")
     functions = {name: chosen.functions[name] for name in known_names(chosen, names)}
+    plane = as_batch(fused, "fused image", sources.first.colour.device)
     if fused.shape[:2] != tuple(sources.first.colour.shape[-2:]):
         height, width = sources.first.colour.shape[-2:]
         raise InputError(f"the fused image is {_size(fused)}, its sources are {width} x {height}")
-    triple = sources.with_fused(as_batch(fused, "fused image", sources.first.colour.device))
+    triple = sources.with_fused(plane)
     # not inference mode: what the sources remember may be used in an optimisation later
     with one_thread(), torch.no_grad():
         values = {name: float(function(triple)[0]) for name, function in functions.items()}
@@ -105,21 +111,38 @@ def available_names(convention: str) -> list[str]:
     return [name for name in names if name != "BRISQUE" or find_spec("brisque") is not None]
 
 
+_limiting = Lock()
+_limited = 0  # scores under way, whose threads all go back to the number that was usual before the first of them
+_usual = 1
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread per operation meanwhile: these are too short to share, and waiting for a busy core costs 20 times more."""
-    before = torch.get_num_threads()
+    """One thread per operation meanwhile: these are too short to share, and waiting for a busy core costs 20 times more.
+
+    PyTorch's number of threads is for the whole process: a thread that begins to compute meanwhile keeps to one.
+    """
+    global _limited, _usual
+    with _limiting:
+        _usual = _usual if _limited else torch.get_num_threads()
+        _limited += 1
     torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        with _limiting:
+            _limited -= 1
+            torch.set_num_threads(_usual)
 
 
 def as_batch(image: NDArray[np.uint8], what: str, device: str | torch.device = "cpu") -> Tensor:
-    """(1, 1 or 3, H, W) uint8 of an image (H, W) or (H, W, 3); InputError on other shapes, values and NaN."""
+    """(1, 1 or 3, H, W) uint8 of an image (H, W) or (H, W, 3); InputError on other kinds, shapes, values and NaN."""
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"the {what} is a {type(image).__name__}; a NumPy array is expected")
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
         raise InputError(f"the {what} has shape {image.shape}; (H, W) or (H, W, 3) is expected")
+    if not image.size:
+        raise InputError(f"the {what} has no pixels: its shape is {image.shape}")
     if image.dtype != np.uint8:
         image = _whole(image, what)
     tensor = torch.from_numpy(np.array(image, order="C")).to(device)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fusion.catalog import build_network, config_as_dict, config_from_dict
-from pipeline.atomic import write_bytes, write_text
+from pipeline.atomic import encoded, write_together
 from pipeline.errors import WeightsError, closest
 
 if TYPE_CHECKING:
@@ -26,13 +26,17 @@ CONFIG, MODEL, CARD = "config.json", "model.safetensors", "README.md"
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """A loaded network (eval mode, float32) with the whole of its config.json, the SHA-256 of its tensors and its card."""
+    """A loaded network (eval mode, float32) with the whole of its config.json, the SHA-256 of its tensors and its card.
+
+    ``half``: whether its file holds fp16.
+    """
 
     name: str
     network: nn.Module
     config: dict[str, Any]
     sha256: str
     card: str = ""
+    half: bool = False
 
 
 def save_weights(
@@ -45,7 +49,8 @@ def save_weights(
 ) -> None:
     """Write a network built by the catalogue. ``tensors`` replace its own (an average, say); ``half`` stores fp16.
 
-    config.json comes last: a folder without it is not a set of weights.
+    All is written before anything that was there is replaced. config.json comes last: a folder without it is not a set
+    of weights.
     """
     from safetensors.torch import save
 
@@ -56,9 +61,8 @@ def save_weights(
     content = save(state)
     described = config_as_dict(network.config)  # type: ignore[arg-type]
     config = {"format": FORMAT, **described, "sha256": hashlib.sha256(content).hexdigest(), **(extra or {})}
-    write_bytes(folder / MODEL, content)
-    write_text(folder / CARD, card)
-    write_text(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    settings = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    write_together({folder / MODEL: content, folder / CARD: encoded(card), folder / CONFIG: encoded(settings)})
 
 
 def recipe_of(weights: Weights) -> dict[str, Any]:
@@ -83,10 +87,11 @@ def load_weights(source: str | Path, wanted: Revision | None = None) -> Weights:
     sha256 = hashlib.sha256(content).hexdigest()
     if config.get("sha256") != sha256:
         raise WeightsError(f"{path}: its SHA-256 is {sha256[:12]}…, {CONFIG} says {str(config.get('sha256'))[:12]}…")
-    network = build_network(config_from_dict(config))
-    _fill(network, _tensors(content, path), path)
+    network, tensors = build_network(config_from_dict(config)), _tensors(content, path)
+    _fill(network, tensors, path)
+    half = any(value.dtype == torch.float16 for value in tensors.values())
     card = (folder / CARD).read_text(encoding="utf-8", errors="replace") if (folder / CARD).is_file() else ""
-    return Weights(name=str(source), network=network.eval(), config=config, sha256=sha256, card=card)
+    return Weights(name=str(source), network=network.eval(), config=config, sha256=sha256, card=card, half=half)
 
 
 def find_weights(source: str | Path, wanted: Revision | None = None) -> Path:

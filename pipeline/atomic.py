@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 
@@ -31,6 +32,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write several files, of which none takes its place before all are written; then in the order given.
+
+    Raises IsADirectoryError, before anything is written, where a folder has the place of one.
+    """
+    for path in contents:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a folder where a file is to be written", str(path))
+    with ExitStack() as files:
+        waiting = [
+            (files.enter_context(atomic_path(path)), content) for path, content in reversed(list(contents.items()))
+        ]
+        for temporary, content in waiting:
+            temporary.write_bytes(content)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically."""
     with atomic_path(path) as temporary:
@@ -38,11 +55,16 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` (UTF-8) to ``path`` atomically.
+    """Write ``text`` (``encoded``) to ``path`` atomically."""
+    write_bytes(path, encoded(text))
+
+
+def encoded(text: str) -> bytes:
+    """``text`` in UTF-8.
 
     Bytes of a file name that are in no encoding are written as ``\\udcfc`` and the like, which JSON reads back as they were.
     """
-    write_bytes(path, text.encode(errors="backslashreplace"))
+    return text.encode(errors="backslashreplace")
 
 
 def sync_folder(folder: Path) -> None:

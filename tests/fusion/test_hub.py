@@ -122,10 +122,40 @@ def test_a_folder_of_weights_survives_what_cannot_be_saved_over_it(
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    with pytest.raises(InputError, match=r"config\.json/x: not a folder that weights can be written to"):
+        Fuser.from_pretrained("edge").save_pretrained(folder / "config.json" / "x")
+    card = (folder / "README.md").read_bytes()
+    (folder / "README.md").unlink()
+    (folder / "README.md").mkdir()
+    with pytest.raises(InputError, match="a folder where a file is to be written"):
+        Fuser.from_pretrained("edge").save_pretrained(folder)
+    (folder / "README.md").rmdir()
+    (folder / "README.md").write_bytes(card)
+    assert content(folder) == before
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         Fuser.from_pretrained("edge").save_pretrained(folder)
     assert content(folder) == before
+
+
+def test_a_process_killed_while_it_saves_leaves_a_whole_network(tmp_path: Path) -> None:
+    """Ended after each write in turn, the folder holds the network that was there or the one that was to be."""
+    folder = tmp_path / "saved"
+    known = {name: Fuser.from_pretrained(name).identity for name in ("nano", "edge")}
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom fusion.inference import Fuser\n"
+        "left, plain = int(sys.argv[1]), Path.write_bytes\n"
+        "def counted(path, content):\n    global left\n    left -= 1\n"
+        "    plain(path, content)\n    if left == 0: os._exit(9)\n"
+        "fuser = Fuser.from_pretrained('edge')\nPath.write_bytes = counted\nfuser.save_pretrained(sys.argv[2])\n"
+    )
+    for writes in (1, 2, 3):
+        Fuser.from_pretrained("nano").save_pretrained(folder)
+        done = subprocess.run([sys.executable, "-c", code, str(writes), str(folder)], check=False, timeout=120)
+        assert done.returncode == 9
+        assert Fuser.from_pretrained(folder).identity == known["nano"]
+    Fuser.from_pretrained("edge").save_pretrained(folder)
+    assert Fuser.from_pretrained(folder).identity == known["edge"], "half precision stays half precision"
 
 
 def content(folder: Path) -> dict[str, bytes]:
