@@ -36,6 +36,7 @@ from pipeline.manifest import Manifest
 from pipeline.pairs import Pair, evenly_spaced, find_pairs, read_pair
 from pipeline.words import counted
 
+LONGEST_NAME = 200  # bytes
 FEW_MINUTES = 600  # seconds; a method that takes longer is announced before it starts
 
 
@@ -89,6 +90,10 @@ def methods_for(
     for name, source in (chosen or _usual_networks(manifest, runs, device)).items():
         if name in (".", "..") or "/" in name or "\\" in name:
             raise InputError(f"--method {name}={source}: a name is also that of a folder of images; leave out / and \\")
+        if not name.strip() or not name.isprintable() or len(name.encode()) > LONGEST_NAME:
+            raise InputError(
+                f"--method {name!r}={source}: a name is 1 to {LONGEST_NAME} bytes of letters that can be printed"
+            )
         if name in taken:
             raise InputError(f"--method {name}={source}: {name!r} is a baseline's name; choose another")
         inner = Path(source) / dataset
@@ -171,8 +176,8 @@ def run_bench(
 def _score_pairs(bench: BenchSet, scores: ScoreMemory, folder: Path, device: str) -> list[dict[str, Scores]]:
     """The scores of every pair by method; a method that has no image of a pair is left out there.
 
-    The images of networks are kept in ``folder``. The scores are saved last, when the pool has ended: one still being made
-    at an interruption is kept too.
+    The images of networks are kept in ``folder``. The scores are saved after every pair, and when the pool has ended: one
+    still being made at an interruption is kept too.
     """
     methods = {method.card.name: method for method in bench.methods}
     identities = {name: method.identity for name, method in methods.items()}
@@ -201,6 +206,8 @@ def _score_pairs(bench: BenchSet, scores: ScoreMemory, folder: Path, device: str
                 fresh = pool.map(scores.of, fused.values(), (identities[name] for name in fused))
                 found.update(zip(fused, fresh, strict=True))
             by_pair.append(found)
+            if fused:
+                scores.save()  # a process killed at any moment loses no pair but this one
         if bench.whole:
             scores.forget()
     return by_pair

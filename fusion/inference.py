@@ -90,6 +90,8 @@ class Fuser(HubWeights):
         """
         if isinstance(visible, Image.Image) and isinstance(infrared, Image.Image):
             first, second = picture_of(visible, "the visible image"), picture_of(infrared, "the infrared image")
+            if not second.is_grey():
+                raise InputError("a colour image where the infrared or MRI image was expected: are the two swapped?")
             thermal = second.pixels if second.pixels.ndim == 2 else second.as_grey()
             pixels = self._arrays(first.pixels, thermal, text)
             fused = Image.fromarray(pixels if first.alpha is None else np.dstack([pixels, first.alpha]))

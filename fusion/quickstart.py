@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from fusion.report.section import Section
 from fusion.results import BenchResult
 from fusion.training import start_run
 from pipeline.agreement import Agreement, agreement_rows, compare, prior_labels, truth_labels
+from pipeline.atomic import write_text
 from pipeline.captioning import CaptionOptions, Source, caption_pairs
 from pipeline.console import note
 from pipeline.errors import InputError
@@ -28,6 +30,7 @@ from pipeline.words import counted
 if TYPE_CHECKING:
     from pipeline.agreement import Labels
 
+MARK = "quickstart.json"  # in the folder of a quickstart: how many pairs it draws, and their seed
 SHOWN = ("student", "teacher", "mean", "maximum", "laplacian")
 Done = TypeVar("Done")
 
@@ -54,14 +57,13 @@ class QuickstartResult:
 def quickstart(options: QuickstartOptions) -> QuickstartResult:
     """Run every stage under ``options.out``. A second run draws and captions nothing anew, and trains again.
 
-    Raises InputError when ``out`` holds something else.
+    Raises InputError when ``out`` holds something else, or a quickstart of other pairs; ManifestError for the settings.
     """
     out = options.out
     data, store_place = out / "data", out / "stores" / "synthetic"
     teacher, student = out / "runs" / "synthetic-teacher", out / "runs" / "synthetic-student"
-    if out.is_dir() and any(out.iterdir()) and not data.is_dir():
-        raise InputError(f"{out}: holds something else; choose an empty or a new folder with --out")
-    make_folder(out)
+    recipes = {stage: load_recipe("quickstart", stage, options.settings) for stage in ("teacher", "student")}
+    _claim(out, options)
     clock = Clock()
     truth_file = data / "synthetic" / "truth.jsonl"
     if not truth_file.is_file():
@@ -80,7 +82,6 @@ def quickstart(options: QuickstartOptions) -> QuickstartResult:
     store = Store.open(store_place)
     truth, measured = truth_labels(truth_file), prior_labels(store, "text")
     agreement = compare(measured, truth)
-    recipes = {stage: load_recipe("quickstart", stage, options.settings) for stage in ("teacher", "student")}
     clock.time(
         f"training a {recipes['teacher'].network} network with the text, {recipes['teacher'].steps} steps",
         lambda: start_run(recipes["teacher"], [store_place], teacher, overwrite=True),
@@ -98,7 +99,7 @@ def quickstart(options: QuickstartOptions) -> QuickstartResult:
             out=out / "bench",
             stores=out / "stores",
             device="cpu",
-            command=shlex.join(["fusioncli", "quickstart", "--out", str(out)]),
+            command=_command(options),
         ),
         PageExtras(
             title="Quickstart: from drawn pairs to a trained student",
@@ -110,6 +111,30 @@ def quickstart(options: QuickstartOptions) -> QuickstartResult:
     )
     clock.end()
     return QuickstartResult(bench=bench, captions=agreement, page=out / "index.html")
+
+
+def _claim(out: Path, options: QuickstartOptions) -> None:
+    """Make ``out`` and note what is drawn there. Raises InputError for the folder of something else, or of other pairs."""
+    asked = {"pairs": options.pairs, "seed": options.seed}
+    mark = out / MARK
+    if mark.is_file():
+        begun = mark.read_text(encoding="utf-8").strip()
+        if begun != json.dumps(asked):
+            raise InputError(
+                f"{out}: a quickstart of {begun} is there, asked for is {json.dumps(asked)}; choose another --out"
+            )
+        return
+    if out.is_dir() and any(out.iterdir()):
+        raise InputError(f"{out}: holds something else; choose an empty or a new folder with --out")
+    make_folder(out)
+    write_text(mark, json.dumps(asked) + "\n")
+
+
+def _command(options: QuickstartOptions) -> str:
+    words = ["--out", str(options.out), "--pairs", str(options.pairs), "--seed", str(options.seed)]
+    return shlex.join(
+        ["fusioncli", "quickstart", *words, *(word for one in options.settings for word in ("--set", one))]
+    )
 
 
 class Clock:

@@ -82,7 +82,10 @@ class ScoreMemory:
 def _read(path: Path) -> dict[str, Scores]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return {key: dict(scores) for key, scores in found.items()}
+        known = {key: dict(scores) for key, scores in found.items()}
+        if all(value is None or isinstance(value, float) for scores in known.values() for value in scores.values()):
+            return known
+        raise ValueError("no score")
     except (ValueError, AttributeError, TypeError):
         note(f"{path}: damaged, so everything is scored again")
         return {}

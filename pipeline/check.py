@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
@@ -22,7 +22,7 @@ from pipeline.pairs import Pair, file_stem, read_pair
 class Problem:
     """Something that is wrong: what kind, where, and in a sentence what."""
 
-    kind: str  # missing folder, stray file, orphan, missing member, unreadable, mismatch, overlap, test content
+    kind: str  # missing folder, stray file, orphan, missing member, unreadable, mismatch, overlap, empty folder, test content
     path: str
     message: str
 
@@ -102,6 +102,7 @@ def check_dataset(manifest: Manifest, root: Path) -> CheckReport:
     problems += [entry.problem for entries in seen.values() for entry in entries if entry.problem]
     good = {name: [entry for entry in entries if not entry.problem] for name, entries in seen.items()}
     problems += _overlaps(good)
+    problems += _empty(manifest, home, found)
     reports = tuple(
         SplitReport(
             name=split.name,
@@ -187,6 +188,14 @@ def _overlaps(good: dict[str, list[Seen]]) -> Iterator[Problem]:
                     yield Problem(
                         kind="overlap", path=str(here), message=f"in {other}, shows the pixels of {there} in {one}"
                     )
+
+
+def _empty(manifest: Manifest, home: Path, found: Mapping[str, Sequence[Pair]]) -> Iterator[Problem]:
+    """Folders that are there and hold nothing, where no other problem says so."""
+    for split in manifest.splits.values():
+        folder = home / split.folders[manifest.names[0]]
+        if not found[split.name] and folder.is_dir() and not any(folder.iterdir()):
+            yield Problem(kind="empty folder", path=str(folder), message=f"the split {split.name} has no pair")
 
 
 def _count_notes(reports: Sequence[SplitReport]) -> Iterator[str]:

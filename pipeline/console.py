@@ -138,6 +138,8 @@ def check_file(option: str, destination: str | Path) -> None:
     if path.is_dir() or not path.parent.is_dir():
         reason = f"no folder {path.parent}" if not path.is_dir() else "a folder" if str(destination) else "no name"
         raise InputError(f"{option} {str(destination) or repr('')}: {reason}; name a file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{option} {destination}: no regular file, and would be replaced by one; name a file")
 
 
 def emit_json(value: object, destination: str) -> None:
@@ -153,4 +155,4 @@ def emit_json(value: object, destination: str) -> None:
     if destination == "-":
         sys.stdout.write(text)
     else:
-        write_text(Path(destination), text)
+        write_text(Path(destination).resolve(), text)  # a link stays one

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,11 +86,11 @@ def draw_pair(seed: int, index: int, height: int = HEIGHT, width: int = WIDTH) -
 def draw_pairs(
     folder: Path, pairs: int, seed: int, *, height: int = HEIGHT, width: int = WIDTH, clean: bool = False
 ) -> list[tuple[KnownEvent, ...]]:
-    """Draw ``pairs`` pairs into ``folder``/vi and /ir, with ``truth.jsonl`` beside them, written last; the events of each.
+    """Draw ``pairs`` pairs into ``folder``/vi and /ir, with ``truth.jsonl`` beside them; the events of each.
 
     Every fifth pair is named ``test-…``, the others ``train-…``. With ``clean`` the undegraded images go to
     ``clean/vi`` and ``clean/ir``. A line of the truth: {"key", "hour", "split", "events": [{modality, type, severity}]}.
-    Raises InputError for a number or size out of bounds, or a folder that already holds something.
+    The folder appears when all is drawn. Raises InputError for a number or size out of bounds, or a folder that already holds something.
     """
     if pairs < 1:
         raise InputError(f"--pairs is {pairs}; draw at least one pair")
@@ -98,6 +101,26 @@ def draw_pairs(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: exists and is not an empty folder; name a new one")
     names = ("vi", "ir", "clean/vi", "clean/ir") if clean else ("vi", "ir")
+    with _whole_folder(folder) as begun:
+        return _draw(begun, names, pairs, seed, height, width)
+
+
+@contextmanager
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder that takes the place of ``folder``, empty or absent, once all is in it; what an earlier process left goes."""
+    begun = folder.absolute().with_name(f".{folder.absolute().name}.drawing")
+    shutil.rmtree(begun, ignore_errors=True)
+    begun.mkdir(parents=True)
+    try:
+        yield begun
+        begun.replace(folder)
+    finally:
+        shutil.rmtree(begun, ignore_errors=True)
+
+
+def _draw(
+    folder: Path, names: tuple[str, ...], pairs: int, seed: int, height: int, width: int
+) -> list[tuple[KnownEvent, ...]]:
     for name in names:
         (folder / name).mkdir(parents=True)
     drawn, truth = [], []

@@ -89,6 +89,18 @@ def test_json_that_can_be_no_file_is_noticed_first(fusioncli: Run, place: str) -
         assert done.stdout == "" and done.stderr.count("\n") == 1
 
 
+def test_json_replaces_no_pipe_and_no_link(fusioncli: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    done = fusioncli("nets", "--json", "pipe")
+    assert done.returncode == 2 and "--json pipe: no regular file" in done.stderr
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "target.json").write_text("old")
+    (tmp_path / "link.json").symlink_to("target.json")
+    assert fusioncli("nets", "--json", "link.json").returncode == 0
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "target.json").read_text())
+
+
 @pytest.mark.parametrize("words", [("store", "report", "nowhere"), ("text-study", "--store", "nowhere", "--arm", "a")])
 @pytest.mark.parametrize("place", [".", "no/such/place"])
 def test_an_output_that_can_be_no_file_is_noticed_first(fusioncli: Run, words: tuple[str, ...], place: str) -> None:

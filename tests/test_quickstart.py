@@ -21,6 +21,29 @@ def test_a_folder_with_something_else_is_left_alone(fusioncli: Run, tmp_path: Pa
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
+def test_a_project_with_a_data_folder_is_left_alone(fusioncli: Run, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "index.html").write_text("precious")
+    done = fusioncli("quickstart", "--out", ".")
+    assert done.returncode == 2 and "holds something else" in done.stderr
+    assert (tmp_path / "index.html").read_text() == "precious"
+
+
+def test_wrong_settings_are_noticed_before_anything_is_drawn(fusioncli: Run, tmp_path: Path) -> None:
+    done = fusioncli("quickstart", "--out", "here", "--set", "steps=abc")
+    assert done.returncode == 2 and "steps: found 'abc'" in done.stderr
+    assert not (tmp_path / "here").exists()
+
+
+def test_a_folder_of_other_pairs_is_refused(fusioncli: Run, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "quickstart.json").write_text('{"pairs": 10, "seed": 7}\n')
+    done = fusioncli("quickstart", "--out", "here", "--pairs", "30")
+    assert done.returncode == 2, done.stderr
+    assert 'a quickstart of {"pairs": 10, "seed": 7} is there' in done.stderr
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["quickstart.json"]
+
+
 @pytest.mark.slow
 def test_the_whole_line_ends_with_pictures_and_a_table(fusioncli: Run, tmp_path: Path) -> None:
     """Trains two networks for a few steps each, so it is slow; no network is reachable in it."""

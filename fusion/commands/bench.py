@@ -79,6 +79,13 @@ def bench(
     from pipeline.errors import InputError
 
     check_json(json)
+    _check_idle(
+        ("--recipe", recipe, "--table", table),
+        ("--set", settings, "--table", table),
+        ("--labels", labels, "--detector or --predictions", detector or predictions),
+        ("--mask-labels", mask_labels, "--segmenter or --masks", segmenter or masks),
+        ("--mask-classes", mask_classes, "--segmenter or --masks", segmenter or masks),
+    )
     methods = _named("--method", method)
     if table is not None:
         dataset = dataset or list(paper_datasets(table))
@@ -141,3 +148,12 @@ def _named(option: str, entries: list[str] | None) -> dict[str, str]:
             raise InputError(f"{option} {name} is given twice; every method needs a name of its own")
         given[name] = source
     return given
+
+
+def _check_idle(*options: tuple[str, object, str, object]) -> None:
+    """Raises InputError for an option that is given without the one that it is for."""
+    from pipeline.errors import InputError
+
+    for name, value, other, needed in options:
+        if value and not needed:
+            raise InputError(f"{name} does nothing without {other}")

@@ -164,6 +164,13 @@ def test_missing_images_are_counted_in_every_table(root: Path) -> None:
         ),
         (("--ceiling", "1", "--metrics", "EN"), "--ceiling needs VIF and Qabf"),
         (("--sheet", "sheet"), "ending in .png"),
+        (("--recipe", "tiny"), "--recipe does nothing without --table"),
+        (("--set", "steps=1"), "--set does nothing without --table"),
+        (("--labels", "nope"), "--labels does nothing without --detector or --predictions"),
+        (("--mask-classes", "a,b"), "--mask-classes does nothing without --segmenter or --masks"),
+        (("--method", " =nano"), "--method ' '=nano: a name is 1 to 200 bytes"),
+        (("--method", "a\nb=nano"), "a name is 1 to 200 bytes"),
+        (("--method", f"{300 * 'a'}=nano"), "a name is 1 to 200 bytes"),
         (("--table", "3"), "fusioncli caption --dataset msrs"),
     ],
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from command_line import REPOSITORY
 from fusion import Fuser
@@ -74,6 +75,12 @@ def test_a_saved_network_loads_as_it_was(name: str, tmp_path: Path) -> None:
     assert again.weights is not None and fuser.weights is not None
     assert again.weights.card == fuser.weights.card  # the scores travel with the weights
     assert again.weights.config.items() >= {"task": "ivf", "training": fuser.weights.config["training"]}.items()
+
+
+def test_a_swapped_pair_of_pictures_is_refused() -> None:
+    colour = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8))
+    with pytest.raises(InputError, match="a colour image where the infrared or MRI image was expected"):
+        Fuser.from_pretrained("nano")(colour.convert("L"), colour)
 
 
 def test_a_network_without_a_card_gets_a_plain_one(tmp_path: Path) -> None:

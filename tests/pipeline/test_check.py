@@ -95,6 +95,15 @@ def test_missing_folders(llvip: Path, tmp_path: Path) -> None:
         check_dataset(load_manifest("llvip"), tmp_path)
 
 
+def test_a_set_of_empty_folders_is_not_sound(llvip: Path) -> None:
+    for modality in ("vi", "ir"):
+        for path in (llvip / "test" / modality).iterdir():
+            path.unlink()
+    report = check(llvip)
+    assert ("empty folder", str(llvip / "test" / "vi")) in kinds(report)
+    assert not report.ok
+
+
 def test_members_of_a_split_file_must_be_there(data_root: Path, tmp_path: Path) -> None:
     shutil.copytree(data_root / "tno", tmp_path / "tno")
     (tmp_path / "tno" / "vi" / "07.png").unlink()

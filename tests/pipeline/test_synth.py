@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +140,18 @@ def test_a_broken_truth_is_named_with_its_line(tmp_path: Path) -> None:
         read_truth(path)
     with pytest.raises(InputError, match="no such file"):
         read_truth(tmp_path / "none.jsonl")
+
+
+def test_a_drawing_that_was_killed_is_begun_anew(tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from pipeline.synth import draw_pairs; draw_pairs(Path(sys.argv[1]), 9999, 0)"
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "drawn")])
+    begun = tmp_path / ".drawn.drawing" / "ir"
+    until = time.monotonic() + 60
+    while not list(begun.glob("*-00001-*")) and time.monotonic() < until:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert begun.is_dir() and not (tmp_path / "drawn").exists(), "a half drawn folder has not its name"
+    assert len(draw_pairs(tmp_path / "drawn", 2, 0, height=64, width=64)) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["drawn"]
+    assert len(list((tmp_path / "drawn" / "vi").iterdir())) == 2
