@@ -22,7 +22,7 @@ from fusion.demo.answering import answers, number, receive
 from fusion.demo.browser import StoreBrowser
 from fusion.demo.films import SECONDS, can_fuse_films, film_kind, fuse_films
 from fusion.demo.samples import Sample, take_sample
-from fusion.demo.shelf import Item, Shelf
+from fusion.demo.shelf import GONE, Item, Shelf
 from fusion.demo.wording import page_words
 from fusion.demo.workbench import TILES, Choice, Workbench
 from fusion.engines import ENGINES
@@ -109,7 +109,7 @@ class Desk:
                 "aligns": KINDS,
                 "formats": list(SUFFIXES),
                 "samples": [sample.title for sample in self.options.samples],
-                "stores": [browser.store.name for browser in self.stores],
+                "stores": [browser.name for browser in self.stores],
                 "reports": [title for title, _ in self.reports],
                 "video": can_fuse_films(),
                 "seconds": SECONDS,
@@ -130,6 +130,8 @@ class Desk:
                 film_kind(item)
                 return JSONResponse({"token": item.token, "name": item.name})
             return JSONResponse(await run_in_threadpool(self._described, item))
+        except FileNotFoundError as error:  # thrown out by later ones while it came in
+            raise InputError(GONE) from error
         except (FusionError, ClientDisconnect, OSError):
             self.shelf.drop(item)
             raise
@@ -138,7 +140,7 @@ class Desk:
     async def sample(self, request: Request) -> Response:
         """Put a sample's two images on the shelf."""
         items = await run_in_threadpool(take_sample, self.shelf, _asked_for(request, self.options.samples, "sample"))
-        return JSONResponse([self._described(item) for item in items])
+        return JSONResponse([await run_in_threadpool(self._described, item) for item in items])
 
     @answers
     async def fuse(self, request: Request) -> Response:

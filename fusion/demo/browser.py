@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -19,10 +21,44 @@ SIDE = 480  # pixels on the longer side of a picture
 
 
 class StoreBrowser:
-    """Reads one store; nothing outside it. ``prior`` defaults to the first one that is finished."""
+    """Reads one store; nothing outside it. A local one that has changed is opened anew; one on a server is not."""
 
     def __init__(self, location: str) -> None:
-        self.store = Store.open(location)
+        self.location = location
+        self._opened = _state(location), OpenStore(Store.open(location))
+        self.name = self._opened[1].store.name
+
+    def page(self, number: int, event: str = "", prior: str = "") -> dict[str, Any]:
+        """As ``OpenStore.page``. Raises StoreError when the store is not there any more."""
+        return self._current().page(number, event, prior)
+
+    def picture(self, key: str, side: int) -> bytes:
+        """As ``OpenStore.picture``. Raises StoreError when the store is not there any more."""
+        return self._current().picture(key, side)
+
+    def _current(self) -> OpenStore:
+        state, opened = _state(self.location), self._opened
+        if state != opened[0]:
+            self._opened = opened = state, OpenStore(Store.open(self.location))
+        return opened[1]
+
+
+def _state(location: str) -> frozenset[tuple[str, int, int]]:
+    """Name, time and size of all that is read but once: everything but the images. Empty for what is no folder here."""
+    files = (path for path in Path(location).rglob("*") if path.suffix in (".json", ".parquet"))
+    found = set()
+    for path in files:
+        with suppress(FileNotFoundError):  # gone in between
+            about = path.stat()
+            found.add((str(path), about.st_mtime_ns, about.st_size))
+    return frozenset(found)
+
+
+class OpenStore:
+    """A store as it is at one time. ``prior`` defaults to the first one that is finished."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
 
     def priors(self) -> list[str]:
         """The priors that are finished by now."""

@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image
 
 from fusion.demo.shelf import Item, Shelf
+from pipeline.errors import ImageError
+from pipeline.images import file_content
 from pipeline.pairs import pair_folders
 from pipeline.synth import draw_pair
 
@@ -38,11 +40,16 @@ def list_samples(folders: tuple[Path, Path] | None) -> list[Sample]:
 
 
 def take_sample(shelf: Shelf, sample: Sample) -> Sequence[Item]:
-    """Put copies of both images on the shelf."""
+    """Put copies of both images on the shelf. Raises ImageError when a file has gone."""
     if sample.files is not None:
         items = [shelf.place(path.name) for path in sample.files]
-        for item, path in zip(items, sample.files, strict=True):
-            item.path.write_bytes(path.read_bytes())
+        try:
+            for item, path in zip(items, sample.files, strict=True):
+                item.path.write_bytes(file_content(path))
+        except ImageError:
+            for item in items:
+                shelf.drop(item)
+            raise
         return items
     drawn = draw_pair(SEED, sample.scene)
     items = [shelf.place(f"{sample.title} {modality}.png") for modality in ("visible", "infrared")]

@@ -69,7 +69,7 @@ def serve(offer: Offer) -> None:
             access_log=False,
             server_header=False,
         )
-        note(f"open http://{'localhost' if offer.host in LOOPBACK else offer.host}:{offer.port} (Ctrl-C ends it)")
+        note(f"open http://{_address(offer.host)}:{offer.port} (Ctrl-C ends it)")
         if offer.host not in LOOPBACK:
             note(f"{offer.host}: whoever reaches this machine's port {offer.port} can use the page; there is no login")
         idle = _run(uvicorn.Server(config))
@@ -78,6 +78,13 @@ def serve(offer: Offer) -> None:
         shelf.close()
     if not idle:
         os._exit(0)  # a network that is fusing cannot be told to stop
+
+
+def _address(host: str) -> str:
+    """What this machine's browser reaches a server on ``host`` by."""
+    if host in (*LOOPBACK, "0.0.0.0", "::"):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
 
 
 def _run(server: uvicorn.Server) -> bool:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 
+GONE = "that file is no longer here; give it again"
+LONGEST = 120  # letters of a name; the ending stays
 KEPT = 96  # files: the last thirty pairs with what came of them
 
 
@@ -41,9 +43,12 @@ class Shelf:
     def place(self, name: str) -> Item:
         """Room for a new file called ``name``; only its suffix becomes part of the path."""
         token = secrets.token_urlsafe(16)
-        suffix = Path(name).suffix.lower()
+        plain = Path(name)
+        suffix = plain.suffix.lower()
         path = self.folder / (token + (suffix if suffix.isascii() and suffix[1:].isalnum() and len(suffix) < 7 else ""))
-        item = Item(token=token, name=Path(name).name[:120] or "image", path=path)
+        item = Item(
+            token=token, name=plain.stem[: LONGEST - len(suffix)] + plain.suffix[:LONGEST] or "image", path=path
+        )
         with self._lock:
             self._items[token] = item
             stale = [self._items.popitem(last=False)[1] for _ in range(len(self._items) - self.kept)]
@@ -56,7 +61,7 @@ class Shelf:
         with self._lock:
             item = self._items.get(token)
         if item is None or not item.path.is_file():
-            raise InputError("that file is no longer here; give it again")
+            raise InputError(GONE)
         return item
 
     def drop(self, item: Item) -> None:

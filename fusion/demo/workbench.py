@@ -21,6 +21,7 @@ from fusion.export import FILES, export_network
 from fusion.fused_image import LONGEST, SUFFIXES, encode, save_fused
 from fusion.inference import Fuser, read_checked
 from fusion.score import Scores, score
+from fusion.weights import read_config
 from pipeline.atomic import atomic_path
 from pipeline.errors import ImageError, InputError
 from pipeline.images import Picture, probe_image, read_image
@@ -59,13 +60,14 @@ class Fused:
 class Workbench:
     """Fuses one pair at a time: two at once would only take the cores from each other.
 
-    ``weights`` maps the names that may be chosen to what ``load_weights`` takes: nothing else is ever loaded.
+    ``weights`` maps the names that may be chosen to what ``load_weights`` takes: nothing else is ever loaded. A folder that
+    holds other weights by now, because a training ended there, is loaded anew.
     """
 
     def __init__(self, shelf: Shelf, weights: Mapping[str, str]) -> None:
         self.shelf = shelf
         self.weights = dict(weights)
-        self._fusers: OrderedDict[Choice, Fuser] = OrderedDict()
+        self._fusers: OrderedDict[tuple[Choice, str], Fuser] = OrderedDict()
         self._busy = threading.Lock()
 
     def check_image(self, item: Item) -> tuple[int, int]:
@@ -102,7 +104,8 @@ class Workbench:
         item = self.shelf.place(f"{Path(first.name).stem}-fused.png")
         save_fused(item.path, picture, visible)
         fused = np.rint(picture * 255).astype(np.uint8)
-        scores = score(visible.eight_bit(), infrared.eight_bit(), fused, names=METRICS)
+        with self._busy:  # scoring has the number of threads changed, which is for the whole process
+            scores = score(visible.eight_bit(), infrared.eight_bit(), fused, names=METRICS)
         height, width = visible.size
         return Fused(item=item, sources=sources, height=height, width=width, milliseconds=milliseconds, scores=scores)
 
@@ -140,18 +143,20 @@ class Workbench:
             raise InputError(f"no engine {choice.engine!r}; there are torch, {', '.join(ENGINES)}")
         if choice.tile not in TILES:
             raise InputError(f"no tile of {choice.tile!r} pixels; there are {', '.join(map(str, TILES))}")
-        if choice not in self._fusers:
-            self._fusers[choice] = self._load(choice)
+        source = self.weights[choice.weights]
+        digest = str(read_config(Path(source)).get("sha256")) if Path(source).is_dir() else ""
+        if (choice, digest) not in self._fusers:
+            self._fusers[choice, digest] = self._load(choice, source, digest)
             if len(self._fusers) > LOADED:
                 self._fusers.popitem(last=False)
-        self._fusers.move_to_end(choice)
-        return self._fusers[choice]
+        self._fusers.move_to_end((choice, digest))
+        return self._fusers[choice, digest]
 
-    def _load(self, choice: Choice) -> Fuser:
-        source = self.weights[choice.weights]
+    def _load(self, choice: Choice, source: str, digest: str) -> Fuser:
         if choice.engine == "torch":
             return Fuser.from_pretrained(source, tile=choice.tile or None)
-        exported = self.shelf.folder / "exported" / f"{list(self.weights).index(choice.weights)}-{choice.engine}"
+        parts = str(list(self.weights).index(choice.weights)), choice.engine, digest[:16]
+        exported = self.shelf.folder / "exported" / "-".join(filter(None, parts))
         name = f"{choice.weights} for {choice.engine}"
         with page_words({exported / FILES[choice.engine]: name, exported: name}):
             if not (exported / "export.json").is_file():
