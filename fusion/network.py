@@ -28,6 +28,8 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if self.width < 8 or self.width % 8:
             raise WeightsError(f"width {self.width}: expected a multiple of 8")
+        if int(self.width * self.expansion) < 1:
+            raise WeightsError(f"expansion {self.expansion} of width {self.width}: no hidden channel is left")
         if self.fusion not in FUSIONS:
             raise WeightsError(f"no fusion module called {self.fusion!r}{closest(self.fusion, FUSIONS)}")
 

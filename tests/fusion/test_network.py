@@ -215,6 +215,10 @@ def test_weights_survive_a_round_trip(tmp_path: Path) -> None:
             "setting refinement: 10000000, expected int, 0 to 1024",
         ),
         (lambda folder: edit(folder, config={"width": 8, "expansion": float("nan")}), "setting expansion: nan"),
+        (
+            lambda folder: edit(folder, config={"width": 8, "expansion": 0.1}),
+            "expansion 0.1 of width 8: no hidden channel",
+        ),
         (lambda folder: edit(folder, config={"widht": 16}), "did you mean 'width'"),
     ],
 )
