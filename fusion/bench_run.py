@@ -19,6 +19,7 @@ from fusion.report.page import write_page
 from fusion.report.section import Section
 from fusion.report.sheet import PAIRS, PAIRS_A_PAGE, Row, check_sheet, columns, write_sheet
 from fusion.results import BenchResult, DatasetResult, ExtraTable
+from fusion.run_lock import hold
 from fusion.score import convention_named, known_names
 from fusion.tables import csv_table, latex_table, markdown_table
 from fusion.targets import check_boxes, labels_beside
@@ -66,6 +67,9 @@ class BenchOptions:
     sheet: Path | None = None
 
 
+TableMaker = Callable[[Sequence[DatasetResult]], list[ExtraTable]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PageExtras:
     """What else a page shows: its title, its own place, sections around the scores, sentences about pairs by key."""
@@ -84,6 +88,16 @@ def run_all(options: BenchOptions, extras: PageExtras | None = None) -> BenchRes
     device = str(device_named(options.device))
     make_tables = extra_tables(options, sets, device)
     make_folder(options.out)
+    lock = hold(options.out, "writing a benchmark there")
+    try:
+        return _score_all(options, sets, device, make_tables, extras)
+    finally:
+        lock.release()
+
+
+def _score_all(
+    options: BenchOptions, sets: Sequence[BenchSet], device: str, make_tables: TableMaker, extras: PageExtras | None
+) -> BenchResult:
     found = [
         run_bench(
             one,
@@ -194,9 +208,7 @@ def stems_of(manifest: Manifest, root: Path) -> frozenset[str]:
     return frozenset(stem for folder in folders if folder.is_dir() for stem in images_in(folder))
 
 
-def extra_tables(
-    options: BenchOptions, sets: Sequence[BenchSet], device: str
-) -> Callable[[Sequence[DatasetResult]], list[ExtraTable]]:
+def extra_tables(options: BenchOptions, sets: Sequence[BenchSet], device: str) -> TableMaker:
     """What makes the tables that were asked for beside the scores; all they need is read and checked here and now."""
     if options.ceiling:
         metrics = known_names(convention_named(options.convention), options.metrics)

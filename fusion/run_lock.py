@@ -1,4 +1,4 @@
-"""One process at a time writes into the folder of a run."""
+"""One process at a time writes into the folder of a run or a benchmark."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from pipeline.errors import InputError
 NAME = ".lock"
 
 
-def hold(run: Path) -> BaseFileLock:
-    """Hold a run until ``release()`` or the end of this process, however it ends. Raises InputError where another has it."""
-    run.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(run / NAME, timeout=0, thread_local=False)
+def hold(folder: Path, doing: str = "training this run") -> BaseFileLock:
+    """Hold a folder until ``release()`` or the end of this process, however it ends. Raises InputError where another has it.
+
+    ``doing``: what the other process must then be at.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / NAME, timeout=0, thread_local=False)
     try:
         lock.acquire()
     except Timeout as error:
-        raise InputError(
-            f"{run}: another process is training this run; stop it first, or choose another --out"
-        ) from error
+        raise InputError(f"{folder}: another process is {doing}; stop it first, or choose another --out") from error
     return lock

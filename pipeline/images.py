@@ -139,9 +139,15 @@ def _orientation(image: Image.Image, source: Path | bytes, name: str | None) -> 
 
 
 def file_content(path: Path) -> bytes:
-    """A file's bytes. Raises ImageError naming it."""
+    """A file's bytes. Raises ImageError naming it, for a pipe too, which might never end."""
     with _reading(path):
+        _refuse_pipe(path)
         return path.read_bytes()
+
+
+def _refuse_pipe(path: Path) -> None:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ImageError(f"{path}: no regular file; an image is read from a file")
 
 
 def _label(source: Path | bytes, name: str | None) -> str:
@@ -198,6 +204,8 @@ def _opened(source: Path | bytes, name: str | None) -> Iterator[Image.Image]:
     """Open with PIL, turning its many exceptions into ImageError and checking the size before any decoding."""
     label = _label(source, name)
     with _reading(label):
+        if isinstance(source, Path):
+            _refuse_pipe(source)
         file = source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
     with file:
         if not file.read(1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import struct
 import subprocess
@@ -87,6 +88,12 @@ def test_a_missing_file(attempt: Attempt, pair: tuple[Path, Path], tmp_path: Pat
 def test_a_missing_folder(attempt: Attempt, pair: tuple[Path, Path], tmp_path: Path) -> None:
     code, said = attempt(pair[0].parent, tmp_path / "nowhere", "--out", tmp_path / "out")
     assert code == 2 and "nowhere" in said
+
+
+def test_a_named_pipe_is_no_image(attempt: Attempt, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    code, said = attempt(pair[0], tmp_path / "pipe.png", "--out", tmp_path / "out.png")
+    assert code == 2 and "pipe.png: no regular file" in said
 
 
 def test_an_empty_folder(attempt: Attempt, pair: tuple[Path, Path], tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from fusion.run_lock import hold
+
 STEMS = ("00001D", "00002N", "00003N")
 HEIGHT, WIDTH = 64, 80
 MASKS = ("--mask-labels", "{root}/classes", "--mask-classes", "road,person")
@@ -187,6 +189,14 @@ def test_wrong_extras_are_one_sentence_before_any_work(root: Path, words: tuple[
     assert expected.format(root=root) in str(done.exception)
     assert "\n" not in str(done.exception)
     assert not (root / "bench").exists()
+
+
+def test_two_benchmarks_do_not_write_into_one_folder(root: Path) -> None:
+    lock = hold(root / "bench")
+    refused = bench(root)
+    assert "another process is writing a benchmark there" in str(refused.exception)
+    lock.release()
+    assert bench(root).exit_code == bench(root).exit_code == 0
 
 
 def test_a_page_that_no_benchmark_made_stays(root: Path) -> None:
