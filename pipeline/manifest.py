@@ -233,6 +233,8 @@ def _check_splits(name: str, raw: object, modalities: tuple[str, str]) -> None:
                 raise ManifestError(f"{where}: unknown key {word!r}{closest(str(word), SPLIT_KEYS)}")
         if set(entry["folders"]) != set(modalities):
             raise ManifestError(f"{where}: 'folders' must name one for each of {modalities[0]} and {modalities[1]}")
+        if len({str(Path(str(folder))) for folder in entry["folders"].values()}) < len(modalities):
+            raise ManifestError(f"{where}: both modalities name the folder {next(iter(entry['folders'].values()))}")
         stems, expected = entry.get("stems", "*"), entry.get("expected", 1)
         if not isinstance(stems, str):
             raise ManifestError(f"{where}: 'stems' is {stems!r}, expected a pattern such as 'train-*'")

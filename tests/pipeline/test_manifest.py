@@ -144,6 +144,10 @@ def test_the_good_example_is_good() -> None:
             {"modalities": [{"name": "a", "channels": 3}, {"name": "a", "channels": 1}]},
             "both modalities are called 'a'",
         ),
+        (
+            {"splits": {"train": {"folders": {"visible": "vi", "infrared": "vi/"}}}},
+            "both modalities name the folder vi",
+        ),
         ({"splits": {5: {"folders": {"visible": "a", "infrared": "b"}}}}, "split 5: .* put it in quotes"),
         ({"splits": {"a": {"folders": {"visible": "a", "infrared": 3}}}}, "the path 3 .* put it in quotes"),
         ({"splits": {"a": {"folders": {"visible": "a", "infrared": "b"}, "stems": 5}}}, "'stems' is 5"),
