@@ -23,8 +23,11 @@ def check_shapes(visible: Tensor, infrared: Tensor) -> None:
             f"{len(visible)} visible and {len(infrared)} infrared images: give as many of one as of the other"
         )
     for image in (visible, infrared):
-        if not image.is_floating_point():
-            raise InputError(f"tensors of {str(image.dtype).removeprefix('torch.')}: use floats in 0..1")
+        if not image.is_floating_point() or image.dtype.itemsize == 1:  # nothing can be computed with floats of 8 bits
+            kind = str(image.dtype).removeprefix("torch.")
+            raise InputError(f"tensors of {kind}: use float16, bfloat16, float32 or float64 in 0..1")
+        if image.layout != torch.strided or image.is_meta:
+            raise InputError("sparse tensors or tensors without data: use dense ones, which hold every pixel")
 
 
 def check_unit(*images: Tensor) -> None:

@@ -15,7 +15,7 @@ def device_named(name: str | None) -> torch.device:
         torch.zeros(1, device=name).cpu()
         return torch.device(name)
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].split(" This could be because ")[0]  # and then every backend of PyTorch's
         if "at start of device string" in reason:  # PyTorch lists twenty, of which no machine has more than three
             reason = "there are cpu, cuda, cuda:1, mps, xpu and others of PyTorch's"
         raise InputError(f"--device {name}: not a device that this machine can compute on ({reason})") from error

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from numbers import Integral
+from typing import Any
 
 import torch
 
@@ -22,10 +24,10 @@ def usual() -> int:
     return min(AT_ONCE, torch.get_num_threads())
 
 
-def check_at_once(at_once: int | None) -> None:
-    """Raises InputError for a number of pictures below one; None leaves the choice open."""
-    if at_once is not None and at_once < 1:
-        raise InputError(f"at_once is {at_once}, expected a number of pictures from 1 on")
+def check_at_once(at_once: Any) -> None:
+    """Raises InputError for what is no number of pictures from one on; None leaves the choice open."""
+    if at_once is not None and (isinstance(at_once, bool) or not isinstance(at_once, Integral) or at_once < 1):
+        raise InputError(f"at_once is {at_once!r}, expected a number of pictures from 1 on")
 
 
 def share(at_once: int) -> int:

@@ -12,6 +12,8 @@ shows no seam.
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +32,10 @@ SAMPLE_PIXELS = 1 << 20  # statistics: the whole image up to this size, crops of
 SAMPLE_SIDE = 256
 
 
-def check_tile(tile: int | None) -> None:
-    """Raises InputError for tiles too small to overlap."""
+def check_tile(tile: Any) -> None:
+    """Raises InputError for tiles too small to overlap, and for what is no number of pixels."""
+    if tile is not None and (isinstance(tile, bool) or not isinstance(tile, Integral)):
+        raise InputError(f"tile is {tile!r}, expected a whole number of pixels")
     if tile is not None and tile < SMALLEST_TILE:
         raise InputError(f"--tile {tile}: tiles share {OVERLAP} pixels on each side; give at least {SMALLEST_TILE}")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,6 +112,28 @@ def test_tensors_that_are_no_unit_floats_are_refused(
         fuser((visible * scale).to(kind), (infrared * scale).to(kind))
     with pytest.raises(InputError, match="1 visible and 2 infrared"):
         fuser(visible[None], torch.rand(2, 1, 12, 12))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (lambda image: image.to(torch.float8_e4m3fn), "tensors of float8_e4m3fn: use float16"),
+        (lambda image: image.to_sparse(), "use dense ones"),
+        (lambda image: image.to("meta"), "without data"),
+    ],
+)
+def test_tensors_that_no_network_can_compute_with_are_refused(
+    weights: Path, changed: Callable[[torch.Tensor], torch.Tensor], message: str
+) -> None:
+    fuser = Fuser.from_pretrained(weights)
+    with pytest.raises(InputError, match=message):
+        fuser(changed(torch.rand(3, 12, 12)), changed(torch.rand(1, 12, 12)))
+
+
+@pytest.mark.parametrize("tile", ["512", 512.0, True])
+def test_a_tile_of_no_whole_number_of_pixels_is_refused(weights: Path, tile: Any) -> None:
+    with pytest.raises(InputError, match=f"tile is {tile!r}, expected a whole number of pixels"):
+        Fuser.from_pretrained(weights, tile=tile)
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])

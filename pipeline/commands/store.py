@@ -63,7 +63,7 @@ def show(
 
     check_json(json)
     opened = Store.open(store)
-    answer = describe_pair(opened, key, prior) if key else describe_store(opened, prior)
+    answer = describe_pair(opened, key, prior) if key is not None else describe_store(opened, prior)
     if json:
         emit_json(answer, json)
     if json != "-":

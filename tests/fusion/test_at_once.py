@@ -24,11 +24,11 @@ pytest.importorskip("av", reason="needs the extra video")
 DRAWN = "lavfi:testsrc=size=96x64:rate=10"
 
 
-@pytest.mark.parametrize("at_once", [0, -3])
-def test_fewer_than_one_picture_at_once_is_refused(at_once: int) -> None:
-    with pytest.raises(InputError, match=f"at_once is {at_once}, expected"):
+@pytest.mark.parametrize("at_once", [0, -3, True, 2.0, "2"])
+def test_what_is_no_number_of_pictures_at_once_is_refused(at_once: Any) -> None:
+    with pytest.raises(InputError, match=f"at_once is {at_once!r}, expected"):
         Fuser.from_pretrained("nano", at_once=at_once)
-    with pytest.raises(InputError, match=f"at_once is {at_once}, expected"):
+    with pytest.raises(InputError, match=f"at_once is {at_once!r}, expected"):
         Fuser.from_pretrained("nowhere", engine="onnx", at_once=at_once)
 
 
