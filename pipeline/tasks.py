@@ -26,6 +26,7 @@ SCENE_LENGTH = 240
 EVENTS_PER_MODALITY = 4
 NO_SEVERITY = "none"  # what a constrained answer says beside the default label
 TASK_KEYS = frozenset({"name", "title", "modalities", "default", "severities", "events", "prompt"})
+OPTIONAL_TASK_KEYS = frozenset({"also_called"})
 EVENT_KEYS = frozenset({"meaning", "modalities", "aliases", "weights"})
 SLOTS = ("first", "second", "events", "severities", "default", "form")
 
@@ -67,7 +68,7 @@ class Task:
     """Vocabulary, wording and weights of one kind of fusion.
 
     ``events`` by label, ``default`` the label for nothing wrong, ``severities`` from slight to severe with their meanings,
-    ``wording`` the prompt with its slots; ``digest`` is the SHA-256 of the file it came from.
+    ``also_called`` other names of modalities, ``wording`` the prompt with its slots; ``digest`` is the SHA-256 of the file it came from.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Task:
     default: str
     severities: Mapping[str, str]
     events: Mapping[str, EventType]
+    also_called: Mapping[str, tuple[str, ...]]
     wording: str
     digest: str
 
@@ -145,6 +147,15 @@ class Task:
         allowed = [label for label in meant if modality in self.events[label].modalities]
         return next(reversed(allowed or meant), None)
 
+    def names_of(self, modality: str) -> tuple[str, ...]:
+        """What an answer may call ``modality``, as plain names, its own first."""
+        return tuple(map(plain_name, (modality, *self.also_called.get(modality, ()))))
+
+    def find_modality(self, text: str) -> str | None:
+        """The modality of this task that ``text`` names, with or without "image" behind it; None for any other word."""
+        word = plain_name(text).removesuffix("_image")
+        return next((modality for modality in self.modalities if word in self.names_of(modality)), None)
+
     def find_severity(self, text: str | None) -> str | None:
         """The severity that ``text`` means, or None where none or an unknown one is given."""
         word = plain_name(text or "")
@@ -211,7 +222,7 @@ def load_task(name: str) -> Task:
 def parse_task(content: bytes, *, source: str) -> Task:
     """Build a Task from YAML. Raises ManifestError for wrong or missing keys and labels without weights."""
     raw = read_yaml(content, source)
-    _check_keys(raw, TASK_KEYS, TASK_KEYS, source)
+    _check_keys(raw, TASK_KEYS | OPTIONAL_TASK_KEYS, TASK_KEYS, source)
     if not isinstance(raw["events"], dict) or not isinstance(raw["severities"], dict):
         raise ManifestError(f"{source}: 'events' and 'severities' must be mappings")
     for key in ("name", "title", "default", "prompt"):
@@ -235,9 +246,21 @@ def parse_task(content: bytes, *, source: str) -> Task:
         default=raw["default"],
         severities=raw["severities"],
         events=events,
+        also_called=_also_called(raw.get("also_called", {}), f"{source}: also_called"),
         wording=raw["prompt"],
         digest=hashlib.sha256(content).hexdigest(),
     )
+
+
+def _also_called(entry: object, where: str) -> dict[str, tuple[str, ...]]:
+    """Other names by modality, of which none may mean two."""
+    entry = _check_keys(entry, entry if isinstance(entry, dict) else (), (), where)
+    names = {modality: _texts(entry, modality, where) for modality in entry}
+    every = [plain_name(name) for modality, others in names.items() for name in (modality, *others)]
+    for name in every:
+        if every.count(name) > 1:
+            raise ManifestError(f"{where}: {name!r} stands there twice; a name means one modality")
+    return names
 
 
 def _event(label: str, entry: object, source: str) -> EventType:

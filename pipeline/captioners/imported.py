@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.answers import parse_caption
 from pipeline.captioners.base import CaptionRequest
 from pipeline.digests import files_digest
 from pipeline.errors import InputError
-from pipeline.events import Caption, failed_caption, parse_caption
+from pipeline.events import Caption, failed_caption
 from pipeline.pairs import file_stem, safe_key
 from pipeline.plan import PlanRow
 from pipeline.tasks import Task

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.answers import parse_caption
 from pipeline.captioners.base import CaptionRequest
 from pipeline.errors import FusionError
-from pipeline.events import SEVERITIES, Caption, failed_caption, parse_caption
+from pipeline.events import SEVERITIES, Caption, failed_caption
 from pipeline.tasks import Task
 
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from pipeline.answers import parse_caption
 from pipeline.captioners.base import CaptionRequest
 from pipeline.captioners.conversation import Message, conversation, data_url
 from pipeline.errors import FusionError, InputError, MissingPackage
-from pipeline.events import Caption, failed_caption, parse_caption, whole
+from pipeline.events import Caption, failed_caption, whole
 from pipeline.settings import at_least_one
 from pipeline.tasks import Task
 

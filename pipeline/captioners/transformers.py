@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.answers import parse_caption
 from pipeline.captioners.base import CaptionRequest
 from pipeline.captioners.checkpoint import DEFAULT_MODEL, find_checkpoint
 from pipeline.captioners.conversation import Message, conversation
 from pipeline.errors import MissingPackage, WeightsError
-from pipeline.events import Caption, parse_caption
+from pipeline.events import Caption
 from pipeline.settings import at_least_one
 from pipeline.tasks import Task
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.events import Event, by_severity, caption_text, failed_caption, parse_caption
+from pipeline.answers import parse_caption
+from pipeline.events import Event, by_severity, caption_text, failed_caption
 from pipeline.tasks import load_task
 
 IVF = load_task("ivf")
@@ -156,7 +157,7 @@ def test_other_spellings_of_an_event_are_read(said: object) -> None:
     ("answer", "told"),
     [
         ({"scene": "a road", "infrared": "clean"}, "no 'visible'"),
-        ({"scene": "a road", "visible": [{"type": "low_light"}], "thermal": "clean"}, "no 'infrared'"),
+        ({"scene": "a road", "visible": [{"type": "low_light"}], "third": "clean"}, "no 'infrared'"),
         ({"visible": {"type": ["low_light", "noise"]}, "infrared": "clean"}, "['low_light', 'noise']"),
         ({"visible": [{"kind": "low_light"}], "infrared": "clean"}, "{'kind': 'low_light'}"),
         ({"visible": "clean", "infrared": [{"type": "clean"}, {"severity": "severe"}]}, "{'severity': 'severe'}"),

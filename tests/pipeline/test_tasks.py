@@ -140,3 +140,25 @@ def test_labels_share_an_alias_where_no_image_may_have_both() -> None:
 def test_an_unknown_task_names_the_closest() -> None:
     with pytest.raises(ManifestError, match="did you mean 'medical'"):
         load_task("medicl")
+
+
+def test_another_name_of_an_image_means_one_image() -> None:
+    task = parse_task(GOOD + b"\nalso_called: {a: [First View, f], c: [see]}\n", source="t.yaml")
+    assert [task.find_modality(text) for text in ("A", "first-view image", "F", "b", "see", "")] == [
+        "a",
+        "a",
+        "a",
+        "b",
+        None,
+        None,
+    ]
+    assert task.between("c", "b").find_modality("see") == "c"
+    for twice in (b"{a: [f], b: [F]}", b"{a: [b], b: []}", b"{a: [a]}"):
+        with pytest.raises(ManifestError, match=r"t\.yaml: also_called: '[abf]' stands there twice"):
+            parse_task(GOOD + b"\nalso_called: " + twice + b"\n", source="t.yaml")
+    for wrong, message in (
+        (b"[a]", "expected a mapping, found list"),
+        (b"{a: b}", "a is 'b', expected a list of texts"),
+    ):
+        with pytest.raises(ManifestError, match=rf"t\.yaml: also_called: {message}"):
+            parse_task(GOOD + b"\nalso_called: " + wrong + b"\n", source="t.yaml")
