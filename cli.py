@@ -26,6 +26,7 @@ from pipeline.commands.caption import caption
 from pipeline.commands.data import data
 from pipeline.commands.help import show_help
 from pipeline.commands.store import store_app
+from pipeline.words import printable
 
 # Packages of object stores, whose errors are of no built-in kind.
 OBJECT_STORES = frozenset({"botocore", "aiobotocore", "gcsfs", "google", "azure"})
@@ -126,7 +127,7 @@ def sentence(error: OSError) -> str:
 
 def fail(message: str, code: int) -> None:
     """Print one line to standard error and leave."""
-    sys.stderr.write(f"fusioncli: {message}\n")
+    sys.stderr.write(f"fusioncli: {printable(message)}\n")
     raise SystemExit(code)
 
 

@@ -7,13 +7,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.atomic import write_text
 from pipeline.errors import InputError
+from pipeline.words import printable
 
 if TYPE_CHECKING:
-    from rich.console import Console, JustifyMethod, RenderableType
+    from rich.console import Console, ConsoleOptions, JustifyMethod, RenderableType
     from rich.progress import Progress
 
 UNBROKEN = 12  # letters of a word that a table never breaks
@@ -35,17 +36,26 @@ def is_quiet() -> bool:
 @cache
 def console() -> Console:
     """The console for progress and notes (standard error; honours NO_COLOR)."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False)
+    return _printing_console(stderr=True)
 
 
 @cache
 def answers() -> Console:
     """The console for tables and answers (standard output)."""
-    from rich.console import Console
+    return _printing_console(width=None if sys.stdout.isatty() else 200)
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+def _printing_console(**settings: Any) -> Console:
+    """A console that hands no control character on but its own."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Printing(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else printable(text), style, control)
+
+    return Printing(highlight=False, **settings)
 
 
 def note(message: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.words import printable
+
 UNPARSABLE = "unparsable"
 SEVERITIES = ("slight", "moderate", "severe")
 
@@ -49,7 +51,7 @@ def caption_text(caption: Caption) -> str:
 
 def failed_caption(kind: str, error: str, raw: str = "") -> Caption:
     """A pair that got no caption: what kind of failure, and its message."""
-    return Caption(error_kind=kind, error=whole(" ".join(error.split())[:2000]), raw=whole(raw))
+    return Caption(error_kind=kind, error=whole(printable(" ".join(error.split()))[:2000]), raw=whole(raw))
 
 
 def whole(text: str) -> str:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import math
 import random
 import threading
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.answers import parse_caption
 from pipeline.captioners.base import CaptionRequest
 from pipeline.captioners.conversation import Message, conversation, data_url
+from pipeline.captioners.posting import Answer, post
 from pipeline.errors import FusionError, InputError, MissingPackage
 from pipeline.events import Caption, failed_caption, whole
 from pipeline.settings import at_least_one
 from pipeline.tasks import Task
 
-if TYPE_CHECKING:
-    import httpx
-
 FOR_NOBODY = frozenset({301, 302, 307, 308, 401, 404})  # a wrong key, model or address: no other pair will fare better
-RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+BUSY = 429  # a server that says so is well; it is left alone for a while
+RETRIED = frozenset({408, 425, BUSY, 500, 502, 503, 504})
 
 
 class EndpointsGone(FusionError):
@@ -69,20 +68,21 @@ class Endpoint:
     url: str
     failures: int = 0
     last_error: str = ""
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def succeeded(self) -> None:
-        with self.lock:
-            self.failures = 0
+        self.failures = 0
 
     def failed(self, reason: str, failures: int = 1) -> None:
-        with self.lock:
-            self.failures += failures
-            self.last_error = reason
+        self.failures += failures
+        self.last_error = reason
 
 
 class ServerCaptioner:
-    """Bounded concurrent requests over several endpoints, with retries and a circuit breaker for each."""
+    """Bounded concurrent requests over several endpoints, with retries and a circuit breaker for each.
+
+    They run in an event loop of their own, in a thread that nothing waits for: Ctrl-C ends them all at once, and a
+    notebook may have a loop already.
+    """
 
     name = "server"
     batch = 0
@@ -103,8 +103,9 @@ class ServerCaptioner:
         self.turn = count()
         headers = {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
         limits = httpx.Limits(max_connections=settings.concurrency)
-        self.client = httpx.Client(timeout=settings.timeout, headers=headers, limits=limits)
-        self.pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="caption")
+        self.client = httpx.AsyncClient(timeout=settings.timeout, headers=headers, limits=limits)
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, name="captions", daemon=True).start()
 
     def fingerprint(self) -> dict[str, Any]:
         """Model, revision, pixel budget and sampling; not the endpoints, which may come and go."""
@@ -121,39 +122,58 @@ class ServerCaptioner:
 
     def caption(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
         """One caption a request, in order. Raises EndpointsGone when no endpoint answers any more."""
-        return list(self.pool.map(self._caption_one, requests))
+        captions = asyncio.run_coroutine_threadsafe(self._caption_all(requests), self.loop)
+        try:
+            return captions.result()
+        finally:
+            captions.cancel()
 
     def close(self) -> None:
         """Close the connections."""
-        self.pool.shutdown(wait=False, cancel_futures=True)
-        self.client.close()
+        asyncio.run_coroutine_threadsafe(self.client.aclose(), self.loop).result()
+        self.loop.call_soon_threadsafe(self.loop.stop)
 
-    def _caption_one(self, request: CaptionRequest) -> Caption:
+    async def _caption_all(self, requests: Sequence[CaptionRequest]) -> list[Caption]:
+        places = asyncio.Semaphore(self.settings.concurrency)
+
+        async def one(request: CaptionRequest) -> Caption:
+            async with places:
+                return await self._caption_one(request)
+
+        tasks = [asyncio.create_task(one(request)) for request in requests]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _caption_one(self, request: CaptionRequest) -> Caption:
         import httpx
 
-        body = self.body(request)
-        reason = ""
+        body = await asyncio.to_thread(self.body, request)
+        reason, wait = "", 0.0
         for attempt in range(self.settings.attempts):
             if attempt:
-                time.sleep(random.uniform(0, self.settings.backoff * 2**attempt))
-            endpoint = self._next_endpoint()
+                await asyncio.sleep(max(wait, random.uniform(0, self.settings.backoff * 2**attempt)))
+            endpoint, wait = self._next_endpoint(), 0.0
             try:
-                response = self.client.post(f"{endpoint.url}/chat/completions", json=body)
+                answer = await post(self.client, f"{endpoint.url}/chat/completions", body, self.settings.timeout)
             except (httpx.RequestError, httpx.InvalidURL) as error:
                 reason = f"{type(error).__name__}: {error}"
                 endpoint.failed(reason)
                 continue
-            if response.status_code in RETRIED:
-                reason = f"HTTP {response.status_code}"
-                endpoint.failed(reason)
+            if answer.status in RETRIED:
+                reason, wait = f"HTTP {answer.status}", answer.wait
+                if answer.status != BUSY or attempt == self.settings.attempts - 1:
+                    endpoint.failed(reason)
                 continue
-            if response.status_code in FOR_NOBODY:
-                moved = f"moved to {response.headers.get('Location')}" if response.is_redirect else response.text[:500]
-                reason = f"HTTP {response.status_code}: {moved}"
+            if answer.status in FOR_NOBODY:
+                moved = answer.shown() if answer.location is None else f"moved to {answer.location}"
+                reason = f"HTTP {answer.status}: {moved}"
                 endpoint.failed(reason, self.settings.breaker)
                 continue
             endpoint.succeeded()
-            return self._read(response)
+            return self._read(answer)
         return failed_caption("server", f"no answer after {self.settings.attempts} attempts; the last: {reason}")
 
     def body(self, request: CaptionRequest) -> dict[str, Any]:
@@ -182,20 +202,20 @@ class ServerCaptioner:
             )
         return alive[next(self.turn) % len(alive)]
 
-    def _read(self, response: httpx.Response) -> Caption:
-        if response.status_code != 200:
-            return failed_caption("refused", f"HTTP {response.status_code}: {response.text[:500]}")
+    def _read(self, answer: Answer) -> Caption:
+        if answer.status != 200:
+            return failed_caption("refused", f"HTTP {answer.status}: {answer.shown()}")
         try:
-            answer = response.json()
-            choice = answer["choices"][0]
+            said = json.loads(answer.body)
+            choice = said["choices"][0]
             text = choice["message"]["content"] or ""
         except (ValueError, KeyError, IndexError, TypeError, RecursionError):
             text = None
         if not isinstance(text, str):
-            return failed_caption("server", f"not a chat completion: {response.text[:500]}")
+            return failed_caption("server", f"not a chat completion: {answer.shown()}")
         reason = choice.get("finish_reason")
         reason = whole(reason) if isinstance(reason, str) else None
-        return parse_caption(text, self.task, finish_reason=reason, tokens=_tokens(answer.get("usage")))
+        return parse_caption(text, self.task, finish_reason=reason, tokens=_tokens(said.get("usage")))
 
 
 def _tokens(usage: Any) -> int | None:

@@ -62,7 +62,7 @@ def check(
     from pipeline.console import check_json, emit_json, show_table
     from pipeline.manifest import load_manifest
     from pipeline.pairs import data_root
-    from pipeline.words import counted
+    from pipeline.words import counted, printable
 
     check_json(json)
     report = check_dataset(load_manifest(name), data_root(root))
@@ -76,7 +76,7 @@ def check(
             found = [(problem.kind, problem.path, problem.message) for problem in report.problems]
             show_table(f"{len(found)} problems", ("kind", "path", "what"), found)
         for note in report.notes:
-            typer.echo(f"note: {note}")
+            typer.echo(printable(f"note: {note}"))
     if json:
         emit_json(report.as_dict(), json)
     if not report.ok:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from chat_server import Reply, Server
 from pipeline.captioners.base import CaptionRequest
 from pipeline.console import set_quiet
 from pipeline.images import Picture
@@ -61,3 +62,16 @@ def qwen_pairs() -> list[CaptionRequest]:
         )
         for n, size in enumerate(sizes)
     ]
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Reply], Server]]:
+    servers: list[Server] = []
+
+    def start(reply: Reply) -> Server:
+        servers.append(Server(reply))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.http.shutdown()

@@ -4,85 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 
-from pipeline.captioners.base import CaptionRequest
-from pipeline.captioners.server import EndpointsGone, ServerCaptioner, ServerSettings
+from chat_server import ANSWER, TASK, Reply, Server, captioner, completion, requests
+from pipeline.captioners.server import EndpointsGone, ServerSettings
 from pipeline.errors import InputError
-from pipeline.images import Picture
-from pipeline.tasks import load_task
-
-TASK = load_task("ivf")
-ANSWER = {
-    "scene": "a street",
-    "visible": [{"type": "low_light", "severity": "severe", "description": "dark"}],
-    "infrared": [{"type": "clean", "severity": "none", "description": ""}],
-}
-Reply = Callable[[int, dict[str, Any]], tuple[Any, ...]]  # status, content, and headers as (name, value)
-
-
-def completion(text: str, reason: str = "stop") -> str:
-    choice = {"message": {"role": "assistant", "content": text}, "finish_reason": reason}
-    return json.dumps({"choices": [choice], "usage": {"completion_tokens": 7}})
-
-
-class Server:
-    """Counts its requests and answers as ``reply`` says."""
-
-    def __init__(self, reply: Reply) -> None:
-        self.bodies: list[dict[str, Any]] = []
-        self.running = self.most = 0
-        lock, outer = threading.Lock(), self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with lock:
-                    outer.bodies.append(body)
-                    number = len(outer.bodies)
-                    outer.running += 1
-                    outer.most = max(outer.most, outer.running)
-                status, content, *headers = reply(number, body)
-                with lock:
-                    outer.running -= 1
-                self.send_response(status)
-                for header in headers:
-                    self.send_header(*header)
-                self.end_headers()
-                self.wfile.write(content.encode())
-
-            def log_message(self, *_: object) -> None: ...
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[[Reply], Server]]:
-    servers: list[Server] = []
-
-    def start(reply: Reply) -> Server:
-        servers.append(Server(reply))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.http.shutdown()
-
-
-def requests(number: int) -> list[CaptionRequest]:
-    picture = Picture(pixels=np.full((32, 40), 90, dtype=np.uint8))
-    return [CaptionRequest(key=f"k{n}", pair_id=str(n), first=picture, second=picture) for n in range(number)]
-
-
-def captioner(*urls: str, **settings: Any) -> ServerCaptioner:
-    return ServerCaptioner(TASK, ServerSettings(urls=urls, model="m", backoff=0.001, **settings))
 
 
 def test_a_request_shows_both_images_labelled_and_asks_for_the_tasks_schema(serve: Callable[[Reply], Server]) -> None:
@@ -122,48 +51,6 @@ def test_a_refusal_is_a_failed_row_with_its_reason_and_is_not_repeated(serve: Ca
     (caption,) = captioner(server.url).caption(requests(1))
     assert caption.error_kind == "refused" and "image too large" in str(caption.error)
     assert len(server.bodies) == 1
-
-
-def test_nonsense_is_a_failed_row(serve: Callable[[Reply], Server]) -> None:
-    server = serve(lambda number, body: (200, "<html>" if number == 1 else completion("I see a cat", "length")))
-    first, second = captioner(server.url, concurrency=1).caption(requests(2))
-    assert first.error_kind == "server"
-    assert second.error_kind == "unparsable" and second.raw == "I see a cat"
-
-
-@pytest.mark.parametrize("content", [5, [{"type": "text", "text": "x"}], ANSWER, float("nan")])
-def test_content_that_is_no_text_is_a_failed_row(serve: Callable[[Reply], Server], content: Any) -> None:
-    server = serve(lambda number, body: (200, completion(content) if number == 1 else completion(json.dumps(ANSWER))))
-    first, second = captioner(server.url, concurrency=1).caption(requests(2))
-    assert first.error_kind == "server" and "not a chat completion" in str(first.error)
-    assert second.error_kind is None
-
-
-def test_an_answer_nested_without_end_is_a_failed_row(serve: Callable[[Reply], Server]) -> None:
-    server = serve(lambda number, body: (200, "[" * 200_000))
-    assert captioner(server.url).caption(requests(1))[0].error_kind == "server"
-
-
-@pytest.mark.parametrize("tokens", ["12", 12.5, 10**30, -1, True, [1]])
-@pytest.mark.parametrize("reason", [3, ["stop"], "half \ud83d"])
-def test_odd_bookkeeping_beside_a_good_answer_does_not_cost_it(
-    serve: Callable[[Reply], Server], tokens: Any, reason: Any
-) -> None:
-    answer = json.loads(completion(json.dumps(ANSWER), reason))
-    for usage in ({"completion_tokens": tokens}, tokens):
-        content = json.dumps({**answer, "usage": usage})
-        (caption,) = captioner(serve(lambda number, body, said=content: (200, said)).url).caption(requests(1))
-        assert [event.type for event in caption.events] == ["low_light", "clean"]
-        assert caption.tokens is None
-        assert caption.finish_reason in (None, "half ?")
-
-
-def test_an_answer_garbled_on_its_way_is_asked_for_again(serve: Callable[[Reply], Server]) -> None:
-    good = completion(json.dumps(ANSWER))
-    garbled = 200, "no gzip at all", ("Content-Encoding", "gzip")
-    server = serve(lambda number, body: garbled if number == 1 else (200, good))
-    (caption,) = captioner(server.url).caption(requests(1))
-    assert caption.error_kind is None and len(server.bodies) == 2
 
 
 def test_order_is_kept_and_concurrency_bounded_over_several_endpoints(serve: Callable[[Reply], Server]) -> None:
