@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import shutil
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.atomic import sync_folder
+from pipeline.atomic import sync_folder, write_bytes, write_text
 from pipeline.errors import TrainingError
 
 FOLDER = "checkpoints"
@@ -38,7 +37,7 @@ class Checkpoint:
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
     """Write ``checkpoints/step-XXXXXXXX`` whole or not at all, then delete all but the newest ``keep``."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     home = run / FOLDER
     home.mkdir(parents=True, exist_ok=True)
@@ -46,21 +45,22 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, keep: int) -> Path:
         shutil.rmtree(stale)
     temporary = home / f".unfinished-{secrets.token_hex(4)}"
     temporary.mkdir()
-    for group, tensors in checkpoint.tensors.items():
-        # Copies: a tensor that shares its memory with another is refused by safetensors.
-        save_file(
-            {
+    final = home / f"step-{checkpoint.step:08d}"
+    state = {"format": FORMAT, "step": checkpoint.step, "groups": sorted(checkpoint.tensors), "state": checkpoint.state}
+    try:
+        for group, tensors in checkpoint.tensors.items():
+            # Copies: a tensor that shares its memory with another is refused by safetensors.
+            copies = {
                 name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
                 for name, value in tensors.items()
-            },
-            temporary / f"{group}.safetensors",
-        )
-    state = {"format": FORMAT, "step": checkpoint.step, "groups": sorted(checkpoint.tensors), "state": checkpoint.state}
-    (temporary / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
-    for file in temporary.iterdir():
-        with file.open("rb+") as handle:
-            os.fsync(handle.fileno())
-    final = home / f"step-{checkpoint.step:08d}"
+            }
+            write_bytes(temporary / f"{group}.safetensors", save(copies))
+        write_text(temporary / STATE, json.dumps(state, indent=1))
+    except BaseException as error:
+        shutil.rmtree(temporary)  # a full disk needs the room
+        if isinstance(error, OSError) and error.filename:
+            error.filename = str(final)
+        raise
     if final.exists():  # left by a run that was killed after writing it and resumed from an older one
         shutil.rmtree(final)
     temporary.rename(final)

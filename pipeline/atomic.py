@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+REFUSED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})  # how a disk refuses bytes
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -25,8 +27,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        if str(error.filename) == str(temporary):
-            error.filename = str(path)  # nobody knows the hidden name
+        if (error.filename is None and error.errno in REFUSED) or str(error.filename) == str(temporary):
+            error.filename = str(path)  # a write names no file, and nobody knows the hidden name
         raise
     finally:
         temporary.unlink(missing_ok=True)

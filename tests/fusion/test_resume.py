@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -88,6 +89,26 @@ def test_a_killed_student_ends_with_the_same_bits(store: Path, teacher: Path, tm
     assert len(adapters) == 8
     state = load_checkpoint(tmp_path / "whole").tensors["optimizer"]
     assert all(f"exp_avg/{name}" in state for name in adapters)  # the adapters are in the optimiser
+
+
+def test_a_checkpoint_that_the_disk_refuses_is_one_sentence(store: Path, teacher: Path, tmp_path: Path) -> None:
+    """Room for the weights, not for the optimizer's state, which is twice as large; with room again the run ends alike."""
+    room = (teacher / "model.safetensors").stat().st_size * 3 // 2
+    run = tmp_path / "full"
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", *arguments("teacher", store, run, None)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("fusioncli: ") and done.stderr.count("\n") == 1, done.stderr
+    assert "checkpoints/step-00000001: File too large" in done.stderr
+    assert steps_saved(run) == [] and not list((run / "checkpoints").iterdir())
+    assert resume_run(run).finished
+    assert_same_run(teacher, run)
 
 
 def test_a_run_stopped_by_the_clock_goes_on(store: Path, tmp_path: Path) -> None:
