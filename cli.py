@@ -29,7 +29,7 @@ from pipeline.commands.store import store_app
 from pipeline.words import printable
 
 # Packages of object stores, whose errors are of no built-in kind.
-OBJECT_STORES = frozenset({"botocore", "aiobotocore", "gcsfs", "google", "azure"})
+OBJECT_STORES = frozenset({"aiohttp", "botocore", "aiobotocore", "gcsfs", "google", "azure"})
 
 app = typer.Typer(
     name="fusioncli",
@@ -110,7 +110,7 @@ def main() -> None:
     except Exception as error:
         if type(error).__module__.split(".")[0] not in OBJECT_STORES:
             raise
-        fail(f"the object store: {error}", 1)
+        fail(f"the object store: {str(error) or type(error).__name__}", 1)
 
 
 def sentence(error: OSError) -> str:
@@ -122,7 +122,7 @@ def sentence(error: OSError) -> str:
         errno.EROFS: "the file system is read-only; choose another place",
         errno.ENAMETOOLONG: "the name is too long",
     }
-    return where + reasons.get(error.errno or 0, error.strerror or str(error))
+    return where + reasons.get(error.errno or 0, error.strerror or str(error) or type(error).__name__)
 
 
 def fail(message: str, code: int) -> None:

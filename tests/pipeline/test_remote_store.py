@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +107,51 @@ def test_a_bucket_without_credentials_is_one_sentence(fusioncli: Run, monkeypatc
     done = fusioncli("store", "show", "s3://some-bucket/x")
     assert done.returncode == 1
     assert "fusioncli: the object store: Unable to locate credentials" in done.stderr and "Traceback" not in done.stderr
+
+
+class Web(SimpleHTTPRequestHandler):
+    """Files, always whole; from the ``fails_from``-th answer on it stops in the middle."""
+
+    asked, fails_from, url = 0, 10**9, ""
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        if self.asked < self.fails_from:
+            super().do_GET()
+        else:
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"x")
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[type[Web]]:
+    class Here(Web):
+        pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Here, directory=str(tmp_path)))
+    Here.url = f"http://127.0.0.1:{server.server_port}/s"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield Here
+    server.shutdown()
+
+
+def test_a_web_server_that_sends_no_parts_is_one_sentence(web: type[Web], tmp_path: Path, draw_pairs: Any) -> None:
+    caption(str(tmp_path / "s"), draw_pairs(3))
+    store = Store.open(web.url)
+    assert store.rows()["key"].to_pylist() == ["p0000", "p0001", "p0002"]
+    with pytest.raises(StoreError, match="sends no part of a file by itself"):
+        store.image_bytes(store.plan()[1])
+
+
+def test_a_web_server_that_breaks_off_is_one_sentence(
+    web: type[Web], tmp_path: Path, draw_pairs: Any, fusioncli: Run
+) -> None:
+    caption(str(tmp_path / "s"), draw_pairs(3))
+    web.fails_from = 3
+    done = fusioncli("store", "show", web.url)
+    assert done.returncode == 1
+    assert done.stderr.startswith("fusioncli: the object store: ") and done.stderr.count("\n") == 1, done.stderr
