@@ -214,7 +214,10 @@ def open_table(file: IO[bytes], where: str, *, rows: int | None = None, schema: 
 
     with _readable(where):
         size = file.seek(0, io.SEEK_END)
-        parquet = pq.ParquetFile(file, page_checksum_verification=True, arrow_extensions_enabled=False)
+        # Arrow's own threads would go on reading after an error, and abort a Python that ends meanwhile.
+        parquet = pq.ParquetFile(
+            file, pre_buffer=False, page_checksum_verification=True, arrow_extensions_enabled=False
+        )
         metadata = parquet.metadata
         unpacked = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
         if rows is not None and metadata.num_rows != rows:
@@ -237,8 +240,8 @@ class CheckedTable:
         """One row group, or all of them. Raises StoreError for a damaged page."""
         with _readable(self.where):
             if group is None:
-                return self.parquet.read(columns=columns)
-            return self.parquet.read_row_group(group, columns=columns)
+                return self.parquet.read(columns=columns, use_threads=False)
+            return self.parquet.read_row_group(group, columns=columns, use_threads=False)
 
 
 @contextmanager

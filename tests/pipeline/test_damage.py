@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from pipeline.captioners.scripted import ScriptedCaptioner
 from pipeline.errors import StoreError
 from pipeline.events import Caption
 from pipeline.inspection import describe_store
+from pipeline.shards import open_table
 from pipeline.store import Store
 from pipeline.verify import verify
 from stores import caption, contents
@@ -164,3 +167,22 @@ def test_a_damaged_tar_that_is_decoded_ahead_is_made_again_from_the_sources(
     assert caption(tmp_path / "s", folders, shard_size=2).failed == 0
     assert contents(tmp_path / "s") == before
     assert shown == [np.asarray(Image.open(path)).tobytes() for path in sorted(folders[0].iterdir())]
+
+
+def test_a_table_is_read_by_nobody_but_its_caller(tmp_path: Path, draw_pairs: Any) -> None:
+    """Arrow's threads go on reading after an error; one that does so while Python ends aborts the process."""
+    store = tmp_path / "s"
+    caption(store, draw_pairs(4), shard_size=4)
+    readers: set[int] = set()
+
+    class Watched(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            readers.add(threading.get_ident())
+            return super().read(size)
+
+    content = bytearray((store / "priors/text/shard-000000.parquet").read_bytes())
+    assert open_table(Watched(content), "whole").read().num_rows == 4
+    content[300:364] = bytes(64)
+    with pytest.raises(StoreError, match="not a readable Parquet file"):
+        open_table(Watched(content), "damaged").read()
+    assert readers == {threading.get_ident()}
