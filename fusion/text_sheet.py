@@ -22,9 +22,13 @@ class Album:
         self.wanted = {(keys[number % len(keys)], condition) for number, condition in enumerate(strongest)}
         self.rows: list[Row] = []
 
+    def wants(self, case: Case) -> bool:
+        """Whether the sheet shows this case."""
+        return (case.row.key, case.condition) in self.wanted
+
     def look(self, case: Case, seen: tuple[Tensor, Tensor], fused: dict[str, Bytes]) -> None:
         """Keep the case where it is one of those wanted; seen: (1, 3, H, W) and (1, 1, H, W), 0..1."""
-        if (case.row.key, case.condition) not in self.wanted:
+        if not self.wants(case):
             return
         visible, infrared = as_pixels(seen[0]), as_pixels(seen[1])
         title = f"{case.row.key}, {case.condition.severity} {case.condition.title}"

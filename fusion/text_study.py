@@ -7,8 +7,9 @@ the text of another pair and degradation, without. The drawn pixels are the same
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ class Case:
 
 
 Look = Callable[[Case, tuple[Tensor, Tensor], dict[str, Bytes]], None]  # a case, the pair as seen, fused by arm
+Keep = Callable[[str, Sequence[Finding]], None]  # a pair's key and all that was found of it
 
 
 def conditions(modalities: Sequence[str], labels: Sequence[str] = ()) -> list[Condition]:
@@ -114,9 +116,20 @@ def draw(case: Case, clean: tuple[Bytes, Bytes], modalities: Sequence[str]) -> t
 
 
 def study(
-    store: Store, arms: Sequence[Arm], every: Sequence[Case], *, prior: str = "text", look: Look | None = None
+    store: Store,
+    arms: Sequence[Arm],
+    every: Sequence[Case],
+    *,
+    prior: str = "text",
+    known: Mapping[str, Sequence[Finding]] | None = None,
+    look: Look | None = None,
+    keep: Keep | None = None,
+    wanted: Callable[[Case], bool] = lambda case: True,
 ) -> list[Finding]:
-    """Run every arm on every case, in the order of ``cases``. ``look`` is shown each case and its fused images.
+    """Run every arm on every case, in the order of ``cases``.
+
+    ``look`` is shown each case and its fused images, ``keep`` is handed the findings of each pair as soon as it is done.
+    Pairs of ``known`` findings are not scored again; of those only the cases that are ``wanted`` are fused, to be looked at.
 
     Raises InputError for a prior whose embedder is not the hashing one (the texts of drawn degradations are embedded
     here, without a model), and for an arm that reads texts of another width.
@@ -139,25 +152,41 @@ def study(
     def embed(caption: Caption) -> Tensor:
         return torch.from_numpy(embedder.embed([embedder.fit(caption).text]))
 
-    modalities = store.header.modalities
     findings: list[Finding] = []
-    references: dict[str, Bytes] = {}
-    for number, case in enumerate(every):
-        if not case.condition.modality:  # a pair's first case
-            first, second = (read_image(content, name=case.row.key) for content in store.image_bytes(case.row))
-            clean = (first.eight_bit(), second.eight_bit(grey=True))
-        seen = draw(case, clean, modalities)
-        texts = {"true": embed(case.caption), "shuffled": embed(_other(every, number).caption)}
-        fused = {arm.name: _fuse(arm, seen, texts) for arm in arms}
-        if not case.condition.modality:
-            references = fused
-        for name, pixels in fused.items():
-            scores: dict[str, float | None] = dict(score(*clean, pixels, names=("Qabf", "SSIM")))
-            scores["PSNR"] = _psnr(pixels, references[name]) if case.condition.modality else None
-            findings.append(Finding(arm=name, key=case.row.key, condition=case.condition, scores=scores))
-        if look is not None:
-            look(case, seen, fused)
+    for key, pair in groupby(enumerate(every), key=lambda entry: entry[1].row.key):
+        found = list((known or {}).get(key, ()))
+        is_known = bool(found)
+        references: dict[str, Bytes] = {}
+        clean: tuple[Bytes, Bytes] | None = None
+        for number, case in pair:
+            if is_known and not wanted(case):
+                continue
+            clean = clean or _clean(store, case.row)
+            seen = draw(case, clean, store.header.modalities)
+            texts = {"true": embed(case.caption), "shuffled": embed(_other(every, number).caption)}
+            fused = {arm.name: _fuse(arm, seen, texts) for arm in arms}
+            if not case.condition.modality:  # a pair's first case
+                references = fused
+            if not is_known:
+                found += [_finding(case, name, pixels, clean, references[name]) for name, pixels in fused.items()]
+            if look is not None:
+                look(case, seen, fused)
+        if keep is not None and not is_known:
+            keep(key, found)
+        findings += found
     return findings
+
+
+def _clean(store: Store, row: PlanRow) -> tuple[Bytes, Bytes]:
+    first, second = (read_image(content, name=row.key) for content in store.image_bytes(row))
+    return first.eight_bit(), second.eight_bit(grey=True)
+
+
+def _finding(case: Case, arm: str, fused: Bytes, clean: tuple[Bytes, Bytes], reference: Bytes) -> Finding:
+    """The scores of one fused image; ``reference`` is what the arm makes of the clean pair."""
+    scores: dict[str, float | None] = dict(score(*clean, fused, names=("Qabf", "SSIM")))
+    scores["PSNR"] = _psnr(fused, reference) if case.condition.modality else None
+    return Finding(arm=arm, key=case.row.key, condition=case.condition, scores=scores)
 
 
 def _fuse(arm: Arm, seen: tuple[Tensor, Tensor], texts: dict[str, Tensor]) -> Bytes:

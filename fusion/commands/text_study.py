@@ -36,7 +36,10 @@ def text_study(
     prior: Annotated[str, typer.Option(help="Prior the texts come from; its embedder has to be hashing.")] = "text",
     label: Annotated[list[str] | None, typer.Option(help="Only this degradation; may be repeated.")] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Only N evenly spaced pairs.")] = None,
-    out: Annotated[Path | None, typer.Option(help="CSV file of every score.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="CSV file of every score. Killed, the same command goes on after the last whole pair."),
+    ] = None,
     sheet: Annotated[
         Path | None,
         typer.Option(help="Pictures of each degradation at its strongest, three a page: NAME-STORE-1.png and so on."),
@@ -54,10 +57,12 @@ def text_study(
     """
     from fusion.report.sheet import check_sheet, write_sheet
     from fusion.text_findings import EVERY, SCORES, gain, kept, means, read_leads, write_csv
+    from fusion.text_memory import TextMemory, beside, study_digest
     from fusion.text_sheet import Album
     from fusion.text_study import cases, conditions, study
-    from pipeline.console import check_file, check_json, emit_json, progress
+    from pipeline.console import check_file, check_json, emit_json, note, progress
     from pipeline.store import Store
+    from pipeline.words import counted
 
     check_json(json)
     if out is not None:
@@ -70,14 +75,20 @@ def text_study(
         check_sheet(sheet)
     every = cases(opened, wanted, prior, split, limit)
     album = Album(every if sheet is not None else ())
+    memory = TextMemory(beside(out), study_digest(opened, prior, arms, every))
+    left = [case for case in every if case.row.key not in memory.found or album.wants(case)]
+    if memory.found:
+        note(f"{memory.path}: goes on after {counted(len(memory.found), 'pair')}")
     with progress() as bar:
-        task = bar.add_task("degrading and fusing", total=len(every))
+        task = bar.add_task("degrading and fusing", total=len(left))
 
         def look(case: Case, seen: tuple[Tensor, Tensor], fused: dict[str, Bytes]) -> None:
             album.look(case, seen, fused)
             bar.advance(task)
 
-        findings = study(opened, arms, every, prior=prior, look=look)
+        findings = study(
+            opened, arms, every, prior=prior, known=memory.found, look=look, keep=memory.add, wanted=album.wants
+        )
     if sheet is not None:
         write_sheet(sheet, opened.header.dataset, album.rows)
     titles = [*dict.fromkeys(condition.title for condition in wanted), EVERY]
@@ -99,6 +110,7 @@ def text_study(
     ]
     if out is not None:
         write_csv(out, findings)
+        memory.forget()
     if json != "-":
         _show(f"{opened.name}, split {split}: scores against the clean pair", rows)
         if ahead:
