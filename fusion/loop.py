@@ -28,8 +28,10 @@ from fusion.recipe import Recipe
 from fusion.run import BEST_SO_FAR, ORIGIN, Log, Origin, clear_folder, model_step, write_model, write_origin
 from fusion.run_lock import hold
 from fusion.step import all_keys, first_pair, learning_rate, take_step
+from fusion.stopping import Stopping, stopping
 from fusion.stream import StreamReader
 from fusion.validation import BEST, validate
+from pipeline.console import note
 from pipeline.store import Store
 
 
@@ -120,7 +122,10 @@ class Loop:
                 teacher.to(accelerator.device)
 
     def run(self, minutes: float) -> Result:
-        """Go to the last step, or stop cleanly after so many minutes (0: never)."""
+        """Go to the last step, or stop cleanly after so many minutes (0: never).
+
+        Raises KeyboardInterrupt or SystemExit, after the step is saved, where Ctrl-C or SIGTERM asked for an end.
+        """
         recipe = self.recipe
         began, step = time.monotonic(), self.first
         if self.first and self.main and model_step(self.out) != self.first:  # cut off between checkpoint and model
@@ -129,6 +134,7 @@ class Loop:
             if self.lock:
                 stack.callback(self.lock.release)
             self.live = stack.enter_context(Live(recipe, self.first, enabled=self.main))
+            asked = stack.enter_context(stopping())
             if recipe.trackers:
                 self.accelerator.init_trackers("fusioncli", config=_flat(recipe))
                 stack.callback(self.accelerator.end_training)
@@ -136,7 +142,7 @@ class Loop:
                 taken = self._step(step, parts)
                 step += 1
                 self.live.count(recipe.batch_size, waited)
-                last = step == recipe.steps or self._late(began, minutes)
+                last = step == recipe.steps or self._late(step, began, minutes, asked)
                 saving = last or step % recipe.checkpoint_every == 0
                 if saving or step % recipe.log_every == 0:
                     self._log(step, taken)
@@ -149,7 +155,12 @@ class Loop:
                     self._save(step)
                 if last:
                     break
-        return Result(run=self.out, step=step, finished=step >= recipe.steps, metrics=self.metrics)
+        finished = step >= recipe.steps
+        if asked.asked is not None and not finished:
+            if self.main:
+                note(f"{self.out}: saved at step {step} of {recipe.steps}; a resumed run goes on from there")
+            asked.obey()
+        return Result(run=self.out, step=step, finished=finished, metrics=self.metrics)
 
     def _step(self, step: int, parts: list[Batch]) -> Taken:
         rate = learning_rate(self.recipe, step)
@@ -239,12 +250,15 @@ class Loop:
         pairs = [len(store) for store in self.training]
         write_model(folder, self.origin, self.network, self.average, step, self.metrics, pairs)
 
-    def _late(self, began: float, minutes: float) -> bool:
-        """Whether time is up; the main process decides for all."""
-        if not minutes:
+    def _late(self, step: int, began: float, minutes: float, asked: Stopping) -> bool:
+        """Whether time is up for any process, or one was asked to stop; several agree on a signal where they log."""
+        late = asked.asked is not None or (minutes > 0 and time.monotonic() - began > 60 * minutes)
+        if self.accelerator.num_processes == 1:
+            return late
+        if not minutes and step % self.recipe.log_every:
             return False
-        late = torch.tensor([float(time.monotonic() - began > 60 * minutes)], device=self.accelerator.device)
-        return bool(self.accelerator.reduce(late, "sum").item() > 0)
+        votes = torch.tensor([float(late)], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(votes, "sum").item() > 0)
 
 
 def _timed(batches: Iterator[list[Batch]]) -> Iterator[tuple[list[Batch], float]]:
