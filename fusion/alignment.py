@@ -21,6 +21,7 @@ KINDS = ("shift", "affine", "homography")
 TOO_FAR = 0.04  # of the longer side; aligned pairs of eight data sets measure at most 0.023
 MEASURABLE = 48  # pixels of the shorter side: below it chance peaks are as high as true ones
 HINT = "`--align shift`, `affine` or `homography` brings them together, `--align none` fuses them as they are"
+SIZES_HINT = "`--resize` scales the infrared image to it, `--align affine` or `homography` find its scale and place"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class Fit:
     """What may be done to a pair before it is fused.
 
     ``align``: None refuses a pair that measures as misaligned, "none" does not look, a kind of transform moves the infrared
-    image. ``resize`` scales the infrared image to the visible one's size first.
+    image. ``resize`` scales the infrared image to the visible one's size, before it is aligned.
     """
 
     align: str | None = None
@@ -67,7 +68,7 @@ class Placement:
 def fit(visible: Picture, infrared: Picture, names: tuple[str, str], asked: Fit = STRICT) -> Fitted:
     """A pair of one size, aligned as ``asked``. Raises PairingError with the measured misalignment."""
     if asked.align in KINDS:
-        placement = place(visible, infrared, names, str(asked.align))
+        placement = place(visible, infrared, names, asked)
         return Fitted(
             visible=cropped(visible, placement.box),
             infrared=moved(infrared, placement, visible.size),
@@ -77,7 +78,7 @@ def fit(visible: Picture, infrared: Picture, names: tuple[str, str], asked: Fit 
         if not asked.resize:
             raise PairingError(
                 f"{names[0]} is {_size(visible)} pixels, {names[1]} is {_size(infrared)}: fusion needs aligned images of one "
-                f"size. Scaled to it, {_measured(measure(visible, infrared), visible)}. `--resize` scales the infrared image; {HINT}"
+                f"size. Scaled to it, {_measured(measure(visible, infrared), visible)}. {SIZES_HINT}"
             )
         infrared = resized(infrared, visible.size)
     if asked.align is None:
@@ -107,20 +108,23 @@ def measure(visible: Picture, infrared: Picture) -> Shift:
     return replace(small, right=small.right * width / size[1], down=small.down * height / size[0])
 
 
-def place(visible: Picture, infrared: Picture, names: tuple[str, str], kind: str) -> Placement:
+def place(visible: Picture, infrared: Picture, names: tuple[str, str], asked: Fit) -> Placement:
     """Estimate where the infrared image lies. Raises PairingError where no transform can be believed."""
-    from fusion.registration import estimate, warp
+    from fusion.registration import estimate, scaling, warp
 
-    first, second = (torch.from_numpy(picture.as_grey()) for picture in (visible, infrared))
-    transform = estimate(first, second, kind)
+    kind = str(asked.align)
+    scaled = resized(infrared, visible.size) if asked.resize and infrared.size != visible.size else infrared
+    first, second, third = (torch.from_numpy(picture.as_grey()) for picture in (visible, infrared, scaled))
+    transform = estimate(first, third, kind)
+    matrix = transform.matrix @ scaling(infrared.size, scaled.size)
     peak = transform.found
-    near = visible.size == infrared.size and peak.distance <= TOO_FAR * max(visible.size)
+    near = visible.size == scaled.size and peak.distance <= TOO_FAR * max(visible.size)
     if not (peak.clear or near):
         raise PairingError(
             f"{names[0]} and {names[1]}: no {kind} brings them together, their edges agree nowhere (best peak "
             f"{peak.height:.1f} standard deviations, {peak.lead:.2f} times the next); do they show one scene?"
         )
-    _, inside = warp(second[None], transform.matrix, visible.size)
+    _, inside = warp(second[None], matrix, visible.size)
     left, top, right, bottom = box = overlap(inside.numpy())
     if min(right - left, bottom - top) < SMALLEST:
         raise PairingError(
@@ -128,7 +132,7 @@ def place(visible: Picture, infrared: Picture, names: tuple[str, str], kind: str
         )
     described = {
         "kind": kind,
-        "infrared_to_visible": [[float(value) for value in row] for row in transform.matrix],
+        "infrared_to_visible": [[float(value) for value in row] for row in matrix],
         "pixel_centres": "integers",
         "crop": {"left": left, "top": top, "width": right - left, "height": bottom - top},
         "agreement": transform.score,
@@ -136,7 +140,7 @@ def place(visible: Picture, infrared: Picture, names: tuple[str, str], kind: str
         "visible": {"name": names[0], "width": visible.size[1], "height": visible.size[0]},
         "infrared": {"name": names[1], "width": infrared.size[1], "height": infrared.size[0]},
     }
-    return Placement(matrix=transform.matrix, box=box, described=described)
+    return Placement(matrix=matrix, box=box, described=described)
 
 
 def moved(infrared: Picture, placement: Placement, size: tuple[int, int]) -> Picture:

@@ -80,12 +80,22 @@ def export_network(source: str | Path, to: str, out: Path, precision: str = "fp3
 def drafted(out: Path, to: str) -> Iterator[Path]:
     """Yield where to write the file for an engine: beside it, all that is there moves into ``out`` at the end.
 
-    On any error ``out`` stays as it was. Raises InputError where it is no folder.
+    On any error ``out`` stays as it was. Raises InputError where it is no folder, or holds files of these names that no
+    export made.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{out}: a file where the folder for the export was expected") from error
+    taken = [path.name for path in (out / FILES[to], (out / FILES[to]).with_suffix(".bin")) if path.exists()]
+    if (out / EXPORT).exists():
+        try:
+            is_ours = json.loads((out / EXPORT).read_text(encoding="utf-8"))["format"] == FORMAT
+        except (ValueError, KeyError, TypeError):
+            is_ours = False
+        taken = [] if is_ours else [EXPORT, *taken]
+    if taken:
+        raise InputError(f"{out}: holds {', '.join(taken)}, made by no export; choose another --out")
     with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as folder:
         yield Path(folder) / FILES[to]
         written = sorted(Path(folder).iterdir(), key=lambda path: path.name == EXPORT)  # the description last

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fusion.footage import BT709, UNSAID, Footage, load_av, reason_of
+from fusion.footage import UNSAID, Footage, load_av, reason_of
 from pipeline.errors import FusionError, InputError
 
 CODECS = {
@@ -28,6 +28,8 @@ SETTINGS = {
     "libvpx-vp9": {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "6"},
     "mpeg4": {"q": "3"},
 }
+BT601 = 6
+MATRICES = {1: 1, 4: 4, 5: 5, BT601: 5, 7: 7, 9: 9}  # of ITU-T H.273, and as swscale numbers those that it converts to
 LAYOUTS = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}  # as FFmpeg guesses them
 LARGEST_UNIT = 65535  # what MPEG-4 counts the parts of a second by, at most
 OFF_GRID = 0.25  # frames a time stamp may lie beside those of one constant rate
@@ -57,8 +59,11 @@ class Film:
         if self.grid is None:
             self.video.codec_context.time_base = like.base
         self.name, self.like = name or path, like
-        self.colourspace = like.colourspace if like.colourspace == BT709 else UNSAID
-        self.video.codec_context.colorspace = self.colourspace
+        said = like.colours
+        self.matrix = said.matrix if said.matrix in (*MATRICES, UNSAID) else BT601
+        self.video.codec_context.colorspace = self.matrix
+        self.video.codec_context.color_primaries = said.primaries
+        self.video.codec_context.color_trc = said.transfer
         ratio = like.video.codec_context.sample_aspect_ratio
         if ratio:
             self.video.codec_context.sample_aspect_ratio = 1 / ratio if like.turned else ratio
@@ -85,8 +90,8 @@ class Film:
         """Encode (H, W, 3) at a time stamp, and the audio that came before it. Raises FusionError."""
         av = load_av()
         frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-        if self.colourspace == BT709:
-            frame = frame.reformat(format=self.video.pix_fmt, dst_colorspace=BT709)
+        if self.matrix != UNSAID:
+            frame = frame.reformat(format=self.video.pix_fmt, dst_colorspace=MATRICES[self.matrix])
         seconds = stamp * self.like.base - self.start
         if self.grid is None:
             frame.pts, frame.time_base = stamp, self.like.base

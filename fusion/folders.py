@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -98,6 +99,12 @@ def fuse_folders(
         raise InputError(f"{out}: holds the images to be fused; give another folder with --out")
     if any(out.resolve().is_relative_to(folder.resolve()) for folder in (first, second)):
         raise InputError(f"{out}: inside the folder of the images, where only images may lie; give another with --out")
+    sources = {os.path.realpath(path) for pair in pairs for path in (pair.first, pair.second)}
+    for pair in pairs:
+        if os.path.realpath(out / f"{pair.stem}{options.suffix}") in sources:
+            raise InputError(
+                f"{out / f'{pair.stem}{options.suffix}'}: one of the images to be fused; give another --out"
+            )
     known = read_log(out / LOG)
     out.mkdir(parents=True, exist_ok=True)
     settings = f"{fuser.identity} {fuser.tile} {asdict(options.output)} {options.suffix} {asdict(options.asked)}"

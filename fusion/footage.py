@@ -21,8 +21,22 @@ UNNOTICED = 0.25  # seconds by which a video may be shorter than it says
 SILENCE = 20.0  # seconds after which a source that sends nothing is given up
 WEBCAMS = {"/dev/video": "v4l2", "v4l2:": "v4l2", "avfoundation:": "avfoundation", "dshow:": "dshow"}  # FFmpeg's names
 WEBCAM_HERE = {"linux": "/dev/video0", "darwin": "avfoundation:0", "win32": "dshow:NAME"}
-BT709 = 1  # how FFmpeg numbers this matrix of luma and chroma; 2 is "not said"
-UNSAID = 2
+UNSAID = 2  # of what colours mean, as ITU-T H.273 and FFmpeg number it
+HDR = {16: "PQ", 18: "HLG"}  # transfers of a high dynamic range
+
+
+@dataclass(frozen=True)
+class Colours:
+    """What the colours of a video mean, in the numbers of ITU-T H.273: matrix of luma and chroma, primaries, transfer."""
+
+    matrix: int = UNSAID
+    primaries: int = UNSAID
+    transfer: int = UNSAID
+
+    @property
+    def hdr(self) -> str | None:
+        """The name of a transfer of high dynamic range."""
+        return HDR.get(self.transfer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +100,7 @@ class Footage:
         self.audio: deque[Any] = deque()
         self.base: Fraction = self.video.time_base
         self.guessed = self.container.format.name == "avi"  # which keeps no time of showing: FFmpeg's guess is wrong
-        self.colourspace: int = UNSAID
+        self.colours = Colours()  # as the first frame says
         self.first: int | None = None
         self.latest: int | None = None
         self.ended = False
@@ -136,7 +150,8 @@ class Footage:
     def _moment(self, frame: Any) -> Moment:
         stamp = self._stamp(frame)
         if self.first is None:
-            self.first, self.colourspace = stamp, int(frame.colorspace)
+            self.first = stamp
+            self.colours = Colours(int(frame.colorspace), int(frame.color_primaries), int(frame.color_trc))
         pixels, quarters = frame.to_ndarray(format="rgb24"), round(frame.rotation / 90)  # how a phone was held
         self.turned = bool(quarters % 2)
         if quarters:

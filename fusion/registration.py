@@ -83,6 +83,11 @@ def warp(image: Tensor, matrix: Tensor, size: tuple[int, int], mode: str = "bicu
     return _drawn(image, corner, size, mode)
 
 
+def scaling(size: tuple[int, int], to: tuple[int, int]) -> Tensor:
+    """The matrix, of a Transform's kind, that scales an image of ``size`` (height, width) to another."""
+    return _centred(torch.diag(torch.tensor([to[1] / size[1], to[0] / size[0], 1.0], dtype=torch.float64)))
+
+
 def _coarse(visible: Tensor, infrared: Tensor, kind: str) -> tuple[Tensor, Shift]:
     """The best similarity of the grid, in corner coordinates, and its peak."""
     candidates = list(_grid(visible, infrared, kind))

@@ -79,7 +79,7 @@ def describe_weights(weights: Weights) -> dict[str, str]:
 
 
 def check_folder(run: Path, given: Sequence[Weights], *, overwrite: bool) -> None:
-    """Raise InputError where ``run`` holds another run, unless ``overwrite``, or the weights that the new run is given."""
+    """Raise InputError where ``run`` holds the weights that the new run is given or, unless ``overwrite``, others or a run."""
     if run.exists() and not run.is_dir():
         raise InputError(f"--out {run}: a file is in the way; choose another folder")
     if (run / ORIGIN).exists() and not overwrite:
@@ -92,6 +92,11 @@ def check_folder(run: Path, given: Sequence[Weights], *, overwrite: bool) -> Non
             raise InputError(
                 f"--out {run}: the new run would replace the weights it is given, {weights.name}; choose another --out"
             )
+    taken = [name for name in (MODEL, CARD, CONFIG, LOG) if (run / name).exists()]
+    if taken and not (run / ORIGIN).exists() and not overwrite:
+        raise InputError(
+            f"--out {run}: holds {', '.join(taken)}, made by no training; choose another folder, or --overwrite replaces them"
+        )
 
 
 def clear_folder(run: Path) -> None:

@@ -43,7 +43,7 @@ class Report:
     """What was made: ``repeated`` and ``skipped`` infrared frames, ``flicker`` in grey levels (fusion.flicker).
 
     ``rate`` is frames fused a second of work, ``playback`` frames a second as the result says. ``cut``: the videos that
-    end well before the length they give.
+    end well before the length they give. ``hdr``: the transfer of high dynamic range, PQ or HLG, that 8 bits now hold.
     """
 
     frames: int
@@ -55,6 +55,7 @@ class Report:
     audio: bool
     flicker: float | None
     cut: tuple[str, ...] = ()
+    hdr: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +207,7 @@ class _Fusing:
             audio=self.sound is not None,
             flicker=self.flicker.value,
             cut=tuple(one.source for one in self.footage if one.is_cut),
+            hdr=leading.colours.hdr,
         )
 
     def _write(self, temporary: Path, pairing: Pairing, sources: Sources, fused: NDArray[np.uint8]) -> None:
@@ -264,7 +266,7 @@ class _Fusing:
                     f"{self.names[1]}: a colour video where the infrared one was expected; are they swapped?"
                 )
             if asked.align in KINDS:
-                self.placement = _even(place(visible, infrared, self.names, str(asked.align)))
+                self.placement = _even(place(visible, infrared, self.names, asked))
             else:
                 fit(visible, infrared, self.names, asked)
             self.sizes = sizes

@@ -136,20 +136,32 @@ def _parts(lines: Sequence[Sequence[str]], width: int | None) -> list[list[int]]
     return parts
 
 
-def check_json(destination: str | None) -> None:
-    """Raises InputError where no file can be written at ``destination``, before hours of work end there."""
+def check_json(destination: str | None, out: Path | None = None) -> None:
+    """Raises InputError where no file can be written at ``destination``, or ``out`` will be, before hours of work end there."""
     if destination is not None and destination != "-":
-        check_file("--json", destination)
+        check_file("--json", destination, ("{", "["))
+        if out is not None and out.resolve() == Path(destination).resolve():
+            raise InputError(f"--json {destination}: the file of --out; name another")
 
 
-def check_file(option: str, destination: str | Path) -> None:
-    """Raises InputError where ``option`` names no place for a file: nothing, a folder, or a folder that is not there."""
+def check_file(option: str, destination: str | Path, begins: tuple[str, ...]) -> None:
+    """Raises InputError where ``option`` names no place for a file: nothing, a folder, or a folder that is not there.
+
+    Nor is a file replaced that ``begins`` with something else than what would be written: it is not of this command.
+    """
     path = Path(destination)
     if path.is_dir() or not path.parent.is_dir():
         reason = f"no folder {path.parent}" if not path.is_dir() else "a folder" if str(destination) else "no name"
         raise InputError(f"{option} {str(destination) or repr('')}: {reason}; name a file")
     if path.exists() and not path.is_file():
         raise InputError(f"{option} {destination}: no regular file, and would be replaced by one; name a file")
+    if path.is_file() and (start := _start(path)) and not start.startswith(begins):
+        raise InputError(f"{option} {destination}: holds something else, which would be replaced; name another file")
+
+
+def _start(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(256).decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
 
 
 def emit_json(value: object, destination: str) -> None:

@@ -24,10 +24,12 @@ from pipeline.plan import PlanRow, planned_rows
 from pipeline.plan_file import write_plan
 from pipeline.shards import check_member, tar_members
 from pipeline.store import ABOUT, HEADER, PLAN, SCHEMA_VERSION, Header, Store
+from pipeline.words import listed
 
 SHARD_SIZE = 128  # two shards of decoded megapixel pairs still fit a small machine
 PLANNED = "logs/planned.json"
 ADVICE = "the data changed since the plan was made: restore it, or give the new one a place of its own with --store DIR"
+BEGUN = frozenset({"logs", PLAN, ABOUT})  # what is there of a planning that has not come to the header
 SPOOLED = 1 << 22  # bytes of a plan that stay in memory while it is made
 
 
@@ -50,12 +52,14 @@ def open_or_plan(
     in_the_way = next((one for one in (Path(location), *Path(location).parents) if one.is_file()), None)
     if in_the_way is not None and "://" not in location:
         raise InputError(f"--store {location}: {in_the_way} is a file; name a folder")
+    there = {name for name in home.list("") if not name.startswith(".")}
     if home.exists(HEADER):
         store = Store.open(location)
         size = shard_size or store.header.shard_size
         _check_header(store, _header(manifest, pairs, size, limit))
         _check_data(store, pairs, root)
         return store
+    _check_place(location, there, pairs)
     check_order(pairs, manifest.channels)
     size = shard_size or SHARD_SIZE
     began, origin = time.time(), _origin(pairs)
@@ -71,6 +75,19 @@ def open_or_plan(
     if not home.create(HEADER, header.as_json()):  # another process planned at the same moment
         return open_or_plan(location, manifest, pairs, root, limit=limit, shard_size=shard_size)
     return Store.open(location)
+
+
+def _check_place(location: str, there: set[str], pairs: Sequence[Pair]) -> None:
+    """Raises InputError for a folder that holds anything but what a planning that was cut off leaves, or lies among images."""
+    if there and not {"logs"} <= there <= BEGUN:
+        raise InputError(
+            f"--store {location}: no store, and not empty ({listed(sorted(there), 'it holds')}); name a new folder"
+        )
+    if "://" not in location:
+        above = {Path(location).resolve(), *Path(location).resolve().parents}
+        for folder in {file.parent for pair in pairs for file in (pair.first, pair.second)}:
+            if folder.resolve() in above:
+                raise InputError(f"--store {location}: inside {folder}, where only images may lie; name another folder")
 
 
 def _fitting(rows: Iterator[PlanRow], modalities: tuple[str, str]) -> Iterator[PlanRow]:

@@ -174,6 +174,8 @@ def _fuse_videos(
         note(
             f"to keep the visible video's time: {report.repeated} infrared frames used again, {report.skipped} left out"
         )
+    if report.hdr:
+        note(f"{visible} is of high dynamic range ({report.hdr}): {out} keeps its colour space, in 8 bits a channel")
     for name in report.cut:
         note(f"{name} ends well before the length it gives: was it cut off?")
     if report.flicker is not None:

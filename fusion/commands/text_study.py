@@ -64,9 +64,9 @@ def text_study(
     from pipeline.store import Store
     from pipeline.words import counted
 
-    check_json(json)
+    check_json(json, out)
     if out is not None:
-        check_file("--out", out)
+        check_file("--out", out, ("arm,",))
     arms = _read_arms(arm)
     leads = read_leads(lead or (), [one.name for one in arms])
     opened = Store.open(store)

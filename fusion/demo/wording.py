@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from fusion.alignment import HINT
+from fusion.alignment import HINT, SIZES_HINT
 from pipeline.errors import FusionError
 
 WORDS = {
     HINT: "“align” brings them together by shift, affine or homography, and “do not look” there fuses them as they are",
-    "`--resize` scales": "“scale to one size” scales",
+    SIZES_HINT: "“scale to one size” scales the infrared image to it, “align” by affine or homography finds its scale and place",
     "--align ": "align ",
     "--engine ": "engine ",
     "--tile with": "tiles with",

@@ -85,7 +85,7 @@ def report(
     from pipeline.pages import report_page
     from pipeline.store import Store
 
-    check_file("--out", out)
+    check_file("--out", out, ("<",))
     write_text(out, report_page(Store.open(store), prior))
     note(f"wrote {out}")
 
@@ -111,9 +111,9 @@ def compare(
     from pipeline.store import Store
     from pipeline.words import counted
 
-    check_json(json)
+    check_json(json, out)
     if out is not None:
-        check_file("--out", out)
+        check_file("--out", out, ("<",))
     opened = Store.open(store)
     is_truth = second.endswith(".jsonl")
     if is_truth and out:

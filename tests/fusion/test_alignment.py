@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from command_line import Run
-from fusion.alignment import Fit, Fitted, fit, measure, overlap
+from fusion.alignment import KINDS, Fit, Fitted, fit, measure, overlap
 from fusion.registration import estimate, warp
 from fusion.structure import correlate, orientation_field
 from pipeline.errors import InputError, PairingError
@@ -185,6 +185,21 @@ def test_an_infrared_image_of_another_resolution_is_found() -> None:
     assert true_error(found, true, 120, 160) < 1.5
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_infrared_image_is_scaled_before_it_is_aligned(kind: str) -> None:
+    """Half as large and moved by (26, -12) of the visible's pixels: a shift alone would keep its pixels' size."""
+    wide = scene(300, 400)
+    visible, whole = picture(wide[20:280, 30:370]), Image.fromarray(as_infrared(wide)[32:292, 4:344])
+    infrared = picture(np.asarray(whole.resize((170, 130), Image.Resampling.BOX)))
+    fitted = fit(visible, infrared, NAMES, Fit(align=kind, resize=True))
+    assert fitted.transform is not None and fitted.transform["infrared"]["width"] == 170
+    true = torch.tensor([[2, 0, -25.5], [0, 2, 12.5], [0, 0, 1]], dtype=torch.float64)
+    found = torch.tensor(fitted.transform["infrared_to_visible"], dtype=torch.float64)
+    assert true_error(found, true, 130, 170) < 1.5
+    same = fit(visible, picture(np.asarray(whole)), NAMES, Fit(align=kind))
+    assert abs(fitted.visible.size[0] - same.visible.size[0]) <= 3 and fitted.visible.size == fitted.infrared.size
+
+
 @pytest.mark.parametrize(("folder", "stem"), [("roadscene", "FLIR_06660"), ("msrs/test", "00349D")])
 def test_a_real_infrared_image_moved_by_a_known_shift_comes_back(data_root: Path, folder: str, stem: str) -> None:
     visible, infrared = (
@@ -213,8 +228,9 @@ def test_a_misaligned_pair_is_refused_with_the_shift_that_was_measured() -> None
 def test_unlike_sizes_are_refused_with_both_sizes_and_a_measurement() -> None:
     image = scene()
     small = picture(np.asarray(Image.fromarray(as_infrared(image)).resize((170, 130), Image.Resampling.BOX)))
-    with pytest.raises(PairingError, match=r"340 x 260 pixels, .* 170 x 130.*infrared image lies.*--resize"):
+    with pytest.raises(PairingError, match=r"340 x 260 pixels, .* 170 x 130.*infrared image lies.*--resize") as refusal:
         fit(picture(image), small, NAMES)
+    assert "none" not in str(refusal.value) and "shift" not in str(refusal.value), "neither helps here"
     resized = fit(picture(image), small, NAMES, Fit(resize=True))
     assert resized.infrared.size == (260, 340) and resized.transform is None
 

@@ -117,7 +117,7 @@ def test_videos_of_two_sizes_are_brought_together_on_the_page(forgiven: Any, pla
         found(forgiven, f"#video .drop[data-side={side}] input").send_keys(str(place / f"{side}.mp4"))
     until(lambda: found(forgiven, "#video-fuse").is_enabled())
     found(forgiven, "#video-fuse").click()
-    until(lambda: "“scale to one size” scales the infrared image; “align” brings" in alert(forgiven))
+    until(lambda: "“scale to one size” scales the infrared image to it, “align” by affine" in alert(forgiven))
     found(forgiven, "#video-resize").click()
     found(forgiven, "#video-fuse").click()
     until(lambda: found(forgiven, "#video-result").is_displayed())

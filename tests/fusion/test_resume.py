@@ -164,8 +164,9 @@ def test_a_run_does_not_replace_the_weights_it_is_given(store: Path, teacher: Pa
         with pytest.raises(InputError, match="would replace the weights it is given"):
             start_run(student, [store], tmp_path / "run", teachers=[tmp_path / place], overwrite=True)
     (tmp_path / "run/training.json").unlink()  # weights alone, no run: not written over either
-    with pytest.raises(InputError, match="would replace the weights it is given"):
-        start_run(again, [store], tmp_path / "run", start_from=tmp_path / "run")
+    for overwrite, reason in ((True, "would replace the weights it is given"), (False, "made by no training")):
+        with pytest.raises(InputError, match=reason):
+            start_run(again, [store], tmp_path / "run", start_from=tmp_path / "run", overwrite=overwrite)
     assert files_of(tmp_path / "run") == {name: content for name, content in before.items() if name != "training.json"}
 
 

@@ -95,9 +95,10 @@ def test_a_claim_of_another_machine_holds_for_two_minutes_without_renewal(tmp_pa
 
 def test_work_whose_claim_was_lost_is_dropped(tmp_path: Path, draw_pairs: Any) -> None:
     """A process that slept too long while another took its shard writes neither rows nor marker over that one's."""
-    caption(tmp_path, draw_pairs(2), plan_only=True)
+    store = tmp_path / "s"
+    caption(store, draw_pairs(2), plan_only=True)
     spec = JobSpec(
-        store=str(tmp_path),
+        store=str(store),
         prior="text",
         root=str(tmp_path / "data"),
         task="ivf",
@@ -108,14 +109,14 @@ def test_work_whose_claim_was_lost_is_dropped(tmp_path: Path, draw_pairs: Any) -
 
     def taken_over(step: Progress) -> None:
         told.append(step)
-        change(tmp_path / "logs/claims/shard-000000.json", token="another's")
+        change(store / "logs/claims/shard-000000.json", token="another's")
 
     job.finish(0, taken_over)
     job.settle()
     job.close()
     assert [(step.pairs, step.finished) for step in told] == [(2, False)]
-    assert [path.name for path in (tmp_path / "priors/text").iterdir()] == ["fingerprint.json"]
-    assert json.loads((tmp_path / "logs/claims/shard-000000.json").read_text())["token"] == "another's"
+    assert [path.name for path in (store / "priors/text").iterdir()] == ["fingerprint.json"]
+    assert json.loads((store / "logs/claims/shard-000000.json").read_text())["token"] == "another's"
 
 
 def test_what_a_process_left_that_died_behind_its_commit_is_swept(tmp_path: Path) -> None:
