@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import errno
 import io
+import os
+import signal
 import sys
+from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -30,6 +34,8 @@ from pipeline.words import printable
 
 # Packages of object stores, whose errors are of no built-in kind.
 OBJECT_STORES = frozenset({"aiohttp", "botocore", "aiobotocore", "gcsfs", "google", "azure"})
+
+ENDINGS = {129: "SIGHUP", 143: "SIGTERM"}  # a closed terminal; systemd, a cluster, `timeout`
 
 app = typer.Typer(
     name="fusioncli",
@@ -90,7 +96,9 @@ def main() -> None:
     from pipeline.allocator import keep_freed_memory
     from pipeline.errors import FusionError
 
+    open_streams()
     keep_freed_memory()
+    heed_endings()
     if isinstance(sys.stdout, io.TextIOWrapper):  # letters that a terminal or file cannot hold are escaped
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -102,6 +110,8 @@ def main() -> None:
     except SystemExit as leaving:
         if leaving.code == 130:  # Typer's answer to Ctrl-C, without a word
             fail("interrupted", 130)
+        if leaving.code in ENDINGS:
+            fail(f"ended by {ENDINGS[leaving.code]}", leaving.code)
         raise
     except MemoryError:
         fail("out of memory; ask for smaller images, fewer at once, or --tile where the command has it", 1)
@@ -111,6 +121,27 @@ def main() -> None:
         if type(error).__module__.split(".")[0] not in OBJECT_STORES:
             raise
         fail(f"the object store: {str(error) or type(error).__name__}", 1)
+
+
+def open_streams() -> None:
+    """Give the standard streams that are closed an empty file, before another file is opened in their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))
+
+
+def heed_endings() -> None:
+    """Let these signals, unless they are shut out (nohup), end the process as an error does: nothing half written stays."""
+    for name in ENDINGS.values():
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, end)
+
+
+def end(number: int, frame: FrameType | None) -> None:
+    """Leave with the exit code of a process that this signal ended."""
+    signal.signal(number, signal.SIG_IGN)  # `timeout` sends it twice, and what tidies up is not to be disturbed
+    raise SystemExit(128 + number)
 
 
 def sentence(error: OSError) -> str:

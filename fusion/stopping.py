@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 HEEDED = (signal.SIGINT, signal.SIGTERM)
+TWICE = 1.0  # seconds in which a signal that comes again is the same: `timeout` sends it to a process and to its group
 
 
 class Stopping:
-    """``asked``: the number of the signal that asked to stop, or None."""
+    """``asked``: the number of the signal that asked to stop, or None; ``at`` tells when, by the monotonic clock."""
 
     asked: int | None = None
+    at = 0.0
 
     def ask(self, number: int, frame: FrameType | None) -> None:
         """Remember the first signal; obey the second at once."""
-        first, self.asked = self.asked is None, number
-        if not first:
+        now = time.monotonic()
+        if self.asked is None:
+            self.asked, self.at = number, now
+        elif number != self.asked or now - self.at >= TWICE:
+            self.asked = number
             self.obey()
 
     def obey(self) -> None:

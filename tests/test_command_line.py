@@ -307,3 +307,15 @@ def test_a_failure_is_one_line_with_its_code(fusioncli: Run) -> None:
     assert done.returncode == errors.StoreError.exit_code == 2
     assert done.stderr.startswith("fusioncli: nowhere: no store here")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes the streams")
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("words", ["nets", "fuse nowhere.png nowhere.png --out f.png", "help topics"])
+def test_streams_that_are_closed_are_no_failure(words: str, closed: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m cli {words} {closed}"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == (2 if words.startswith("fuse") else 0), done.stderr
+    assert "Traceback" not in done.stderr
