@@ -104,7 +104,7 @@ def find_weights(source: str | Path, wanted: Revision | None = None) -> Path:
     name = str(source)
     if name in shipped_names():
         return Path(str(resources.files("fusion") / "weights" / name))
-    if name.count("/") == 1 and not name.startswith((".", "/", "~")) and not path.parent.exists():
+    if is_hub_id(name):
         from fusion.hub import Revision, fetch
 
         return fetch(name, wanted or Revision())
@@ -112,6 +112,11 @@ def find_weights(source: str | Path, wanted: Revision | None = None) -> Path:
         f"no weights at {name!r}{closest(name, shipped_names())}: not a folder, and not a shipped name "
         f"({', '.join(shipped_names()) or 'none are shipped'})"
     )
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether this names weights on the Hub, owner/name, and no place on this machine."""
+    return name.count("/") == 1 and not name.startswith((".", "/", "~")) and not Path(name).parent.exists()
 
 
 def shipped_names() -> list[str]:

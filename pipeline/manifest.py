@@ -137,8 +137,9 @@ def _own_manifest(path: Path) -> Manifest:
             reason = getattr(error, "strerror", None) or error
             raise ManifestError(f"{path.parent / file}: cannot be read ({reason})") from error
 
-    found = parse_manifest(name, read(path.name), read)
+    text = read(path.name)
     try:
+        found = parse_manifest(name, text, read)
         load_task(found.task)
     except ManifestError as error:
         raise ManifestError(f"{path}: {error}") from error

@@ -8,13 +8,26 @@ import yaml
 
 from pipeline.errors import ManifestError
 
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Loader(FAST):  # type: ignore[misc]
+    """Refuses a key that a mapping gives twice, of which the last would be taken."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        given = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and (key.tag, key.value) in given:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+            given.add((key.tag, str(key.value)))
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 def read_yaml(content: str | bytes, source: str) -> Any:
-    """The value of one document, of plain types only. Raises ManifestError in one line, naming ``source`` and the place in it."""
+    """The value of one document, of plain types only, no key twice. Raises ManifestError in one line, naming ``source`` and the place in it."""
     try:
-        return yaml.load(content, Loader=LOADER)
+        return yaml.load(content, Loader=Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""

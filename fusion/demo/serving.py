@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from fusion.default_weights import default_weights
-from fusion.weights import CONFIG, find_weights, shipped_names
+from fusion.weights import CONFIG, find_weights, is_hub_id, shipped_names
 from pipeline.errors import FusionError, InputError, MissingPackage
 from pipeline.store import Store
 
@@ -123,7 +123,7 @@ def choose_weights(named: Sequence[str]) -> dict[str, str]:
     """The named weights, or the shipped ones and every run in runs/; the default first. Raises WeightsError."""
     if named:
         for name in named:
-            if Path(name).exists():  # an id on the Hub is fetched when it is chosen
+            if not is_hub_id(name):  # which is fetched when it is chosen
                 find_weights(name)
         return {name: name for name in named}
     found = [*shipped_names(), *(str(path.parent) for path in sorted(Path("runs").glob(f"*/{CONFIG}")))]
@@ -160,11 +160,16 @@ def choose_reports(named: Sequence[Path]) -> dict[str, Path]:
 
 
 def _check_port(host: str, port: int) -> None:
+    import errno
     import socket
 
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
+    except socket.gaierror as error:
+        raise InputError(f"--host {host}: no address and no known name ({error.strerror})") from error
     except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise InputError(f"--host {host}: no address of this machine; 0.0.0.0 stands for all of its own") from error
         raise InputError(f"{host}:{port}: cannot be served from ({error.strerror}); choose another --port") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from starlette.testclient import TestClient
 from fusion import Fuser
 from fusion.demo.app import DemoOptions, build_app
 from fusion.demo.samples import list_samples
-from fusion.demo.serving import choose_reports, choose_weights
+from fusion.demo.serving import Offer, choose_reports, choose_weights, serve
 from fusion.demo.shelf import Shelf
 from fusion.weights import shipped_names
 from pipeline.captioning import CaptionOptions, Source, caption_pairs
@@ -231,6 +232,22 @@ def test_the_shelf_forgets_the_oldest(tmp_path: Path) -> None:
     shelf.close()
 
 
+@pytest.mark.parametrize(("host", "advice"), [("192.0.2.1", "no address of this machine"), ("300.1.1.1", "no address")])
+def test_an_address_that_is_not_ours_is_refused(host: str, advice: str) -> None:
+    """192.0.2.0/24 is set aside for examples (RFC 5737)."""
+    with pytest.raises(InputError, match=f"--host {host}: {advice}"):
+        serve(Offer(host=host, port=0))
+
+
+def test_a_port_in_use_is_refused() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"127.0.0.1:{port}: .* choose another --port"):
+            serve(Offer(port=port))
+
+
 def test_what_the_page_offers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Fuser.from_pretrained("nano").save_pretrained(tmp_path / "runs" / "mine-student")
@@ -240,6 +257,9 @@ def test_what_the_page_offers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "file").write_text("")
     with pytest.raises(WeightsError, match="a file where"):
         choose_weights(["file"])
+    with pytest.raises(WeightsError, match="no weights at 'egde'.*edge"):
+        choose_weights(["egde"])
+    assert list(choose_weights(["somebody/nano"])) == ["somebody/nano"], "fetched when it is chosen"
     assert choose_reports(()) == {}
     (tmp_path / "bench").mkdir()
     with pytest.raises(InputError, match=r"bench/index\.html: no such file"):
