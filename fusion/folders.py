@@ -120,18 +120,26 @@ def fuse_folders(
 
         def collect(limit: int) -> None:
             while len(fusing) > limit:
-                entry = fusing.popleft().result().result()
+                entry = fusing[0].result().result()
                 name = f"{entry.stem}{options.suffix}"
                 if entry.status == "failed" and (out / name).exists():
                     entry = replace(entry, error=f"{entry.error} (the {name} there is not of this run)")
                 entries.append(entry)
                 append_log(log, entry)
+                fusing.popleft()
                 on_pair(entry)
 
-        for pair, read in _ahead(readers, pairs, out, options, settings, known):
-            fusing.append(fusers.submit(_fuse, fuser, pair, read, out, options, writers))
-            collect(2 * (options.jobs + fuser.at_once))
-        collect(0)
+        try:
+            for pair, read in _ahead(readers, pairs, out, options, settings, known):
+                fusing.append(fusers.submit(_fuse, fuser, pair, read, out, options, writers))
+                collect(2 * (options.jobs + fuser.at_once))
+            collect(0)
+        except (KeyboardInterrupt, SystemExit):  # what is being fused is finished, and known to the next run
+            begun = [one for one in fusing if not one.cancel()]
+            fusing.clear()
+            fusing.extend(begun)
+            collect(0)
+            raise
     write_log(out / LOG, {**known, **{entry.stem: entry for entry in entries}})
     return entries
 

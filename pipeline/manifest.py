@@ -137,9 +137,9 @@ def _own_manifest(path: Path) -> Manifest:
             reason = getattr(error, "strerror", None) or error
             raise ManifestError(f"{path.parent / file}: cannot be read ({reason})") from error
 
-    text = read(path.name)
+    raw = read_yaml(read(path.name), str(path))
     try:
-        found = parse_manifest(name, text, read)
+        found = _built(name, raw, read)
         load_task(found.task)
     except ManifestError as error:
         raise ManifestError(f"{path}: {error}") from error
@@ -148,7 +148,10 @@ def _own_manifest(path: Path) -> Manifest:
 
 def parse_manifest(name: str, text: str, read: Callable[[str], str] | None = None) -> Manifest:
     """Build a manifest from YAML; ``read`` gives the split files it names. Raises ManifestError naming set and key."""
-    raw = read_yaml(text, f"{name}.yaml")
+    return _built(name, read_yaml(text, f"{name}.yaml"), read)
+
+
+def _built(name: str, raw: Any, read: Callable[[str], str] | None) -> Manifest:
     if not isinstance(raw, dict):
         raise ManifestError(f"{name}: a manifest is a mapping of {', '.join(sorted(KNOWN_KEYS))}")
     for key in raw:
