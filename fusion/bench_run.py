@@ -26,8 +26,9 @@ from fusion.targets import check_boxes, labels_beside
 from pipeline.atomic import write_text
 from pipeline.console import progress
 from pipeline.errors import InputError
+from pipeline.image_folder import images_in
 from pipeline.manifest import Manifest, load_manifest
-from pipeline.pairs import Pair, data_root, evenly_spaced, images_in, pair_size, read_pair
+from pipeline.pairs import Pair, data_root, evenly_spaced, pair_size, read_pair
 from pipeline.words import listed
 
 MOST_SHOTS = 12  # pairs in the gallery, over all data sets

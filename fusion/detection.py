@@ -18,7 +18,7 @@ from PIL import Image
 from fusion.boxes import label_lines
 from fusion.methods import Pixels
 from pipeline.errors import InputError, MissingPackage, closest
-from pipeline.pairs import shown
+from pipeline.words import shown
 
 MSRS_CLASSES = ("person", "bicycle", "car")
 Detector = Callable[[Pixels], "list[Box]"]

@@ -20,7 +20,8 @@ from fusion.targets import labels_beside
 from pipeline.console import progress
 from pipeline.errors import InputError, MissingPackage
 from pipeline.images import probe_image, read_image
-from pipeline.pairs import Pair, read_pair, shown
+from pipeline.pairs import Pair, read_pair
+from pipeline.words import shown
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from fusion.results import MethodCard
 from fusion.scorecard import COLOURED, KIND, grey_for_colour, header, images_by_stem, read_eight_bit
 from pipeline.errors import InputError
 from pipeline.images import EXTENSIONS, Picture, probe_image
-from pipeline.pairs import Pair, shown
-from pipeline.words import counted, listed
+from pipeline.pairs import Pair
+from pipeline.words import counted, listed, shown
 
 
 class FolderMethod:

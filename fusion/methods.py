@@ -24,8 +24,9 @@ from fusion.tiling import run
 from fusion.weights import load_weights, recipe_of
 from pipeline.errors import InputError
 from pipeline.images import Picture
-from pipeline.pairs import Pair, shown
+from pipeline.pairs import Pair
 from pipeline.store import DEFAULT_PRIOR, Store
+from pipeline.words import shown
 
 Pixels = NDArray[np.uint8]
 COSTLY = 100.0  # GFLOP a pair; above it one timed run must do on a CPU

@@ -12,8 +12,8 @@ from PIL import Image
 from fusion.score import Scores
 from pipeline.errors import ImageError, InputError, PairingError
 from pipeline.headers import ImageInfo
+from pipeline.image_folder import file_stem
 from pipeline.images import EXTENSIONS, GREY_MODES, SIXTEEN_BIT_MODES, Picture, has_pages, probe_image, read_image
-from pipeline.pairs import file_stem
 from pipeline.words import counted, listed
 
 KIND = "8-bit images of one frame, grey or RGB,"

@@ -13,9 +13,10 @@ from pathlib import Path
 from pipeline.console import progress
 from pipeline.errors import FusionError, PairingError
 from pipeline.guard import guarded_names, join_hashes, listed_hashes, picture_hash
+from pipeline.image_folder import file_stem, left_by_a_system
 from pipeline.images import EXTENSIONS
 from pipeline.manifest import Manifest, Split, in_split
-from pipeline.pairs import Pair, file_stem, read_pair
+from pipeline.pairs import Pair, read_pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,7 @@ def check_dataset(manifest: Manifest, root: Path) -> CheckReport:
         )
         for split in manifest.splits.values()
     )
-    notes = [*_count_notes(reports), *_copies(good), *_split_notes(manifest)]
+    notes = [*_count_notes(reports), *_copies(good), *_split_notes(manifest), *_passed_over(manifest, home)]
     guard_problems, guard_notes = _guarded(manifest.name, good)
     return CheckReport(
         name=manifest.name,
@@ -134,6 +135,8 @@ def _list_split(manifest: Manifest, home: Path, split: Split) -> list[Pair | Pro
             entries.append(Problem(kind="missing folder", path=str(folder), message="no such folder"))
             continue
         for path in sorted(folder.iterdir()):
+            if path.is_file() and left_by_a_system(path.name):
+                continue
             if not path.is_file() or path.suffix.lower() not in EXTENSIONS:
                 entries.append(Problem(kind="stray file", path=str(path), message="not an image file"))
             elif file_stem(path) in files[-1]:
@@ -194,7 +197,7 @@ def _empty(manifest: Manifest, home: Path, found: Mapping[str, Sequence[Pair]]) 
     """Folders that are there and hold nothing, where no other problem says so."""
     for split in manifest.splits.values():
         folder = home / split.folders[manifest.names[0]]
-        if not found[split.name] and folder.is_dir() and not any(folder.iterdir()):
+        if not found[split.name] and folder.is_dir() and all(left_by_a_system(path.name) for path in folder.iterdir()):
             yield Problem(kind="empty folder", path=str(folder), message=f"the split {split.name} has no pair")
 
 
@@ -202,6 +205,13 @@ def _count_notes(reports: Sequence[SplitReport]) -> Iterator[str]:
     for report in reports:
         if report.expected is not None and report.pairs != report.expected:
             yield f"{report.name}: {report.pairs:,} of the {report.expected:,} pairs of the full set"
+
+
+def _passed_over(manifest: Manifest, home: Path) -> Iterator[str]:
+    folders = dict.fromkeys(home / split.folders[name] for split in manifest.splits.values() for name in manifest.names)
+    for path in (path for folder in folders if folder.is_dir() for path in sorted(folder.iterdir())):
+        if path.is_file() and left_by_a_system(path.name):
+            yield f"{path}: passed over, as no image"
 
 
 def _copies(good: dict[str, list[Seen]]) -> Iterator[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from pipeline.captioners.base import CaptionRequest
 from pipeline.errors import ImageError, StoreError
 from pipeline.events import Caption, failed_caption
+from pipeline.image_folder import file_stem
 from pipeline.images import read_image
-from pipeline.pairs import file_stem
 from pipeline.plan import PlanRow
 
 Decoded = dict[str, CaptionRequest | Caption]

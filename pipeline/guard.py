@@ -15,7 +15,8 @@ import numpy as np
 from pipeline.errors import InputError
 from pipeline.images import Picture, read_image
 from pipeline.manifest import load_manifest
-from pipeline.pairs import Pair, find_pairs, shown
+from pipeline.pairs import Pair, find_pairs
+from pipeline.words import shown
 
 DIGITS = 16  # hexadecimal digits kept: 64 bits, far more than a few hundred pairs need
 

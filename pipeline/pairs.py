@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import NamedTuple, overload
 
 from pipeline.errors import ImageError, InputError, PairingError
-from pipeline.images import EXTENSIONS, GREY_MODES, Picture, probe_image, read_image
+from pipeline.image_folder import file_stem, names_in
+from pipeline.images import GREY_MODES, Picture, probe_image, read_image
 from pipeline.manifest import FOLDERS_SPLIT, Manifest, Split, in_split
+from pipeline.words import shown
 
-SHOWN = 5  # how many offending paths a message lists before it counts the rest
 UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 SMALLEST = 8  # pixels a side: the networks' three halvings
 LONGEST_KEY = 72  # with modality and suffix it fits a tar header
@@ -117,11 +118,6 @@ def pair_folders(first: Path, second: Path, split: str = FOLDERS_SPLIT) -> PairL
     return _with_keys([Found(split, first, second, _match(first, second))])
 
 
-def images_in(folder: Path) -> dict[str, Path]:
-    """The image files of a folder by stem. Raises PairingError: no folder, nothing in it, strays, double stems."""
-    return {file_stem(name): folder / name for name in _names_in(folder)}
-
-
 def read_pair(pair: Pair, channels: tuple[int, int] = (3, 1)) -> tuple[Picture, Picture]:
     """Decode both images. Raises ImageError; PairingError for different sizes or modalities in the wrong order."""
     first, second = read_image(pair.first), read_image(pair.second)
@@ -173,13 +169,6 @@ def safe_key(stem: str) -> str:
     return f"{plain[: LONGEST_KEY - 9]}-{digest}" if plain else f"pair-{digest}"
 
 
-def shown(items: Iterable[object]) -> str:
-    """The first few items and how many more there are."""
-    listed = [str(item) for item in items]
-    more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-    return ", ".join(listed[:SHOWN]) + more
-
-
 def _folders(manifest: Manifest, home: Path, split: Split) -> tuple[Path, Path]:
     first, second = manifest.names
     return home / split.folders[first], home / split.folders[second]
@@ -207,28 +196,8 @@ def _split_files(manifest: Manifest, home: Path, split: Split, sharing: list[Spl
     return Found(split.name, first, second, [names for names in files if in_split(file_stem(names[0]), split)])
 
 
-def _names_in(folder: Path) -> list[str]:
-    """File names sorted by stem: a list of names is all that a million files may cost in memory."""
-    if not folder.exists():
-        raise PairingError(f"{folder}: no such folder")
-    if not folder.is_dir():
-        raise PairingError(f"{folder}: a file where a folder of images was expected")
-    with os.scandir(folder) as entries:
-        listed = [(entry.name, entry.is_file()) for entry in entries]
-    strays = sorted(name for name, is_file in listed if not is_file or _suffix(name) not in EXTENSIONS)
-    if strays:
-        raise PairingError(f"not images: {shown(folder / name for name in strays)}; move them out of the image folder")
-    if not listed:
-        raise PairingError(f"{folder}: the folder is empty")
-    names = sorted((name for name, _ in listed), key=file_stem)
-    doubles = [file_stem(one) for one, other in pairwise(names) if file_stem(one) == file_stem(other)]
-    if doubles:
-        raise PairingError(f"{folder}: several files have the stem {shown(dict.fromkeys(doubles))}; keep one of each")
-    return names
-
-
 def _match(first: Path, second: Path) -> list[tuple[str, str]]:
-    names, others = _names_in(first), _names_in(second)
+    names, others = names_in(first), names_in(second)
     if len(names) != len(others) or any(map(_differ, names, others)):
         stems, partners = set(map(file_stem, names)), set(map(file_stem, others))
         orphans = [first / name for name in names if file_stem(name) not in partners]
@@ -270,15 +239,6 @@ def _with_keys(found: Sequence[Found], elsewhere: Iterable[str] = ()) -> PairLis
     order = sorted(range(len(keys)), key=keys.__getitem__)
     renamed = {place: keys[index] for place, index in enumerate(order) if index in moved}
     return PairList([places[index] for index in order], renamed)
-
-
-def file_stem(file: str | Path) -> str:
-    """The file's name without its suffix, in one Unicode form (file systems differ in theirs)."""
-    return unicodedata.normalize("NFC", os.path.splitext(file if isinstance(file, str) else file.name)[0])  # noqa: PTH122
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()  # noqa: PTH122 (a Path for each of a million names is slow)
 
 
 def _check_grey(path: Path, picture: Picture) -> None:

@@ -18,13 +18,13 @@ import numpy as np
 
 from pipeline.errors import FingerprintMismatch, InputError, PairingError
 from pipeline.manifest import Manifest
-from pipeline.pairs import Pair, check_order, shown
+from pipeline.pairs import Pair, check_order
 from pipeline.place import Place, place, write
 from pipeline.plan import PlanRow, planned_rows
 from pipeline.plan_file import write_plan
 from pipeline.shards import check_member, tar_members
 from pipeline.store import ABOUT, HEADER, PLAN, SCHEMA_VERSION, Header, Store
-from pipeline.words import listed
+from pipeline.words import listed, shown
 
 SHARD_SIZE = 128  # two shards of decoded megapixel pairs still fit a small machine
 PLANNED = "logs/planned.json"

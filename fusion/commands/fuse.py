@@ -135,7 +135,7 @@ def _check_sources(visible: str, infrared: str | None, videos: list[str], side_b
 def _fuse_folders(fuser: Fuser, visible: Path, infrared: Path, out: Path, options: FolderOptions) -> None:
     from fusion.folders import LOG, Entry, check_entries, fuse_folders
     from pipeline.console import note, progress
-    from pipeline.pairs import images_in
+    from pipeline.image_folder import images_in
 
     with progress() as bar:
         task = bar.add_task("fusing", total=len(images_in(visible)))

@@ -12,7 +12,8 @@ from pipeline.captioners.base import CaptionRequest
 from pipeline.digests import files_digest
 from pipeline.errors import InputError
 from pipeline.events import Caption, failed_caption
-from pipeline.pairs import file_stem, safe_key
+from pipeline.image_folder import file_stem, left_by_a_system
+from pipeline.pairs import safe_key
 from pipeline.plan import PlanRow
 from pipeline.tasks import Task
 
@@ -42,7 +43,7 @@ class ImportedCaptioner:
         self.task = task
         self.files: dict[str, Path] = {}
         for path in sorted(settings.folder.iterdir()):
-            if path.suffix.lower() in SUFFIXES and path.is_file():
+            if path.suffix.lower() in SUFFIXES and path.is_file() and not left_by_a_system(path.name):
                 stem = file_stem(path)
                 if stem in self.files:
                     raise InputError(f"{path} and {self.files[stem]}: two captions for one pair; keep one")

@@ -46,7 +46,7 @@ def test_all_damage_is_reported_at_once(llvip: Path) -> None:
     (train / "ir" / "00.png").unlink()
     cut_short(train / "vi" / "01.png")
     (train / "ir" / "02.png").write_bytes(b"")
-    (train / "vi" / "Thumbs.db").write_text("x")
+    (train / "vi" / "notes.txt").write_text("x")
     save_grey(test / "ir" / "10.png", 24, 40)
     save_colour(test / "ir" / "11.png", seed=3)
     png_bomb(test / "vi" / "12.png")
@@ -57,13 +57,22 @@ def test_all_damage_is_reported_at_once(llvip: Path) -> None:
         ("orphan", str(train / "vi" / "00.png")),
         ("unreadable", str(train / "vi" / "01.png")),
         ("unreadable", str(train / "ir" / "02.png")),
-        ("stray file", str(train / "vi" / "Thumbs.db")),
+        ("stray file", str(train / "vi" / "notes.txt")),
         ("mismatch", str(test / "vi" / "10.png")),
         ("mismatch", str(test / "ir" / "11.png")),
         ("unreadable", str(test / "vi" / "12.png")),
         ("unreadable", str(test / "vi" / "13.png")),
     }
     assert [split.pairs for split in report.splits] == [1, 0]
+
+
+def test_what_a_file_manager_left_is_a_note(llvip: Path) -> None:
+    (llvip / "train" / "vi" / "Thumbs.db").write_text("x")
+    (llvip / "test" / "ir" / "._00.png").write_text("x")
+    report = check(llvip)
+    assert report.ok and [split.pairs for split in report.splits] == [4, 4]
+    for path in (llvip / "train" / "vi" / "Thumbs.db", llvip / "test" / "ir" / "._00.png"):
+        assert f"{path}: passed over, as no image" in report.notes
 
 
 @pytest.mark.parametrize("modality", ["vi", "ir"])

@@ -119,20 +119,6 @@ def test_many_orphans_are_counted_not_listed(folders: tuple[Path, Path]) -> None
         pair_folders(*folders)
 
 
-@pytest.mark.parametrize("name", ["Thumbs.db", "notes.txt", ".DS_Store", "subfolder"])
-def test_a_stray_is_named(folders: tuple[Path, Path], name: str) -> None:
-    (folders[1] / name).mkdir() if name == "subfolder" else (folders[1] / name).write_text("x")
-    with pytest.raises(PairingError) as caught:
-        pair_folders(*folders)
-    assert str(folders[1] / name) in str(caught.value)
-
-
-def test_two_files_of_one_stem_are_refused(folders: tuple[Path, Path]) -> None:
-    save_grey(folders[1] / "a.bmp")
-    with pytest.raises(PairingError, match="several files have the stem a"):
-        pair_folders(*folders)
-
-
 def test_different_sizes_are_refused_with_both(folders: tuple[Path, Path]) -> None:
     save_grey(folders[1] / "b.png", 24, 40)
     pair = pair_folders(*folders)[1]
