@@ -94,7 +94,7 @@ app.command("help", short_help="Explain a topic or a command.")(show_help)
 def main() -> None:
     """Run the command line and leave with its exit code."""
     from pipeline.allocator import keep_freed_memory
-    from pipeline.errors import FusionError
+    from pipeline.errors import FusionError, InputError
 
     open_streams()
     keep_freed_memory()
@@ -102,6 +102,10 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # letters that a terminal or file cannot hold are escaped
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        words = ["fusioncli", *sys.argv[1:]]
+        if "" in words:  # as a path it would mean this folder, as a name everything
+            before = words[words.index("") - 1]
+            raise InputError(f"nothing after {before}, only empty quotes; is a variable of the shell unset?")
         app()
     except FusionError as error:
         fail(str(error), error.exit_code)

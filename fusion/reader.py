@@ -22,7 +22,7 @@ from pipeline.guard import content_hash, refuse_test_content
 from pipeline.images import read_image
 from pipeline.plan import PlanRow
 from pipeline.store import Header
-from pipeline.tasks import load_task
+from pipeline.task_file import load_task
 
 AHEAD = 3  # batches read in advance
 CHECKED_AT_START = 2000  # pairs

@@ -33,7 +33,7 @@ from pipeline.shards import (
     tar_name,
 )
 from pipeline.store import Store
-from pipeline.tasks import load_task
+from pipeline.task_file import load_task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ManifestError, closest
-from pipeline.tasks import load_task
+from pipeline.task_file import load_task
 from pipeline.yaml_text import read_yaml
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # of data sets, stores and priors: also names of folders

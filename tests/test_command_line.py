@@ -1,8 +1,7 @@
-"""What every command has in common: --json beside tables, --quiet, NO_COLOR, exit codes, completion, help topics."""
+"""What every command has in common: --json beside tables, --quiet, NO_COLOR, exit codes."""
 
 from __future__ import annotations
 
-import fnmatch
 import inspect
 import json
 import os
@@ -11,7 +10,6 @@ import re
 import subprocess
 import sys
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +18,10 @@ from typer.testing import CliRunner
 
 import cli
 from command_line import REPOSITORY, Run
-from fusion.recipe import recipe_names
-from fusion.weights import shipped_names
 from pipeline import errors
 from pipeline.synth import draw_pairs
 from test_package import every_command
 
-TOPICS = {item.name.removesuffix(".txt"): item.read_text() for item in (files("pipeline") / "topics").iterdir()}
 COLOUR = re.compile(rb"\x1b\[(?:[0-9]+;)*(?:3[0-8]|9[0-7])m")
 
 
@@ -81,12 +76,30 @@ def test_json_is_the_only_thing_on_standard_output(tmp_path: Path) -> None:
         assert done.stderr == ""
 
 
-@pytest.mark.parametrize("place", ["", ".", "no/such/place.json"])
+@pytest.mark.parametrize("place", [".", "no/such/place.json"])
 def test_json_that_can_be_no_file_is_noticed_first(fusioncli: Run, place: str) -> None:
     for words in (["nets"], ["score", "nowhere", "nowhere", "nowhere"], ["store", "verify", "nowhere"]):
         done = fusioncli(*words, "--json", place)
         assert done.returncode == 2 and done.stderr.startswith("fusioncli: --json "), done.stderr
         assert done.stdout == "" and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "before"),
+    [
+        (("nets", "--json", ""), "--json"),
+        (("bench", "--dataset", "roadscene", "--out", ""), "--out"),
+        (("store", "show", "stores/mine", "--key", ""), "--key"),
+        (("fuse", "a.png", "", "--out", "f.png"), "a.png"),
+        (("",), "fusioncli"),
+    ],
+)
+def test_an_empty_word_is_no_path_and_no_name(
+    fusioncli: Run, tmp_path: Path, words: tuple[str, ...], before: str
+) -> None:
+    done = fusioncli(*words)
+    assert (done.returncode, list(tmp_path.iterdir())) == (2, [])
+    assert done.stderr == f"fusioncli: nothing after {before}, only empty quotes; is a variable of the shell unset?\n"
 
 
 def test_json_replaces_no_pipe_and_no_link(fusioncli: Run, tmp_path: Path) -> None:
@@ -162,91 +175,6 @@ def test_a_wide_table_can_be_read_on_a_narrow_terminal(tmp_path: Path) -> None:
     assert max(map(len, shown.splitlines())) <= 60 and len(rows) > 2, shown
     assert len(re.findall(r"(\d\.\d{3,}[*+]?|–) +│", "".join(rows))) == 13, shown
     assert "…" not in shown and "params" not in shown
-
-
-@pytest.mark.parametrize(
-    ("shell", "words", "expected"),
-    [
-        ("bash", "fusioncli tr", "train-teacher"),
-        ("bash", "fusioncli store v", "verify"),
-        ("bash", "fusioncli fuse --wei", "--weights"),
-        ("zsh", "fusioncli dist", "distill"),
-        ("fish", "fusioncli be", "bench"),
-    ],
-)
-def test_the_shell_finishes_words(shell: str, words: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COMP_WORDS", words)
-    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
-    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", words)
-    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
-    monkeypatch.setenv("_FUSIONCLI_COMPLETE", f"complete_{shell}")
-    done = CliRunner().invoke(cli.app, [], prog_name="fusioncli")
-    assert expected in done.stdout
-
-
-@pytest.mark.parametrize("topic", sorted(TOPICS))
-def test_a_topic_is_like_a_page_of_a_manual(topic: str) -> None:
-    lines = TOPICS[topic].splitlines()
-    assert lines[0].isupper() and lines[1] == "" and lines[2].endswith((".", "PowerShell."))
-    assert max(map(len, lines)) <= 120
-    done = CliRunner().invoke(cli.app, ["help", topic])
-    assert done.stdout == TOPICS[topic]
-    for other in re.findall(r"fusioncli help ([a-z-]+)", TOPICS[topic]):
-        assert other in TOPICS
-
-
-def test_the_topics_are_listed_and_commands_are_helped() -> None:
-    listed = CliRunner().invoke(cli.app, ["help", "topics"]).stdout
-    assert all(f"  {topic} " in listed for topic in TOPICS)
-    assert CliRunner().invoke(cli.app, ["help"]).stdout == listed
-    inner = CliRunner().invoke(cli.app, ["help", "store", "verify"]).stdout
-    assert inner.startswith("Usage: ") and "store verify" in inner
-    done = CliRunner().invoke(cli.app, ["help", "wieghts"])
-    assert isinstance(done.exception, errors.InputError)
-    assert "did you mean 'weights'" in str(done.exception)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [TOPICS["recipes"], (REPOSITORY / "docs" / "guides" / "training.md").read_text().replace("…", "*")],
-    ids=["topic", "guide"],
-)
-def test_the_recipes_that_are_named_are_those_there_are(text: str) -> None:
-    """In the first column of the table: names, or beginnings of names."""
-    rows = re.findall(r"^(?:  |\| )(`?[a-z].*?)(?:  +| \|)\S?", text, re.MULTILINE)
-    named = {word.strip("`") for row in rows for word in row.split(", ") if word != "recipe"}
-    for recipe in recipe_names():
-        assert any(fnmatch.fnmatch(recipe, word) for word in named), f"{recipe} is not named"
-    for word in named:
-        assert fnmatch.filter(recipe_names(), word), f"no recipe is called {word}"
-
-
-def test_every_shipped_network_is_named() -> None:
-    named = set(re.findall(r"[a-z-]+", TOPICS["weights"]))
-    assert set(shipped_names()) <= named
-
-
-def test_every_exit_code_is_documented() -> None:
-    used = {0, 1, 130} | {
-        kind.exit_code
-        for kind in vars(errors).values()
-        if isinstance(kind, type) and issubclass(kind, errors.FusionError)
-    }
-    documents = (
-        TOPICS["exit-codes"],
-        (REPOSITORY / "docs" / "command-line.md").read_text(),
-        (REPOSITORY / "README.md").read_text(),
-    )
-    for text in documents:
-        assert all(re.search(rf"\b{code}\b", text) for code in used)
-
-
-def test_every_variable_that_is_read_is_documented() -> None:
-    code = "".join(
-        path.read_text() for folder in ("pipeline", "fusion") for path in (REPOSITORY / folder).rglob("*.py")
-    )
-    for variable in re.findall(r"""environ(?:\.get\(|\[)"([A-Z_]+)""", code):
-        assert variable in TOPICS["environment"]
 
 
 def test_the_version_stands_alone(fusioncli: Run) -> None:

@@ -23,7 +23,7 @@ from pipeline.console import set_quiet
 from pipeline.images import read_image
 from pipeline.manifest import load_manifest
 from pipeline.pairs import find_pairs
-from pipeline.tasks import load_task
+from pipeline.task_file import load_task
 from tiny_qwen import BUDGET, build_tiny_qwen
 
 

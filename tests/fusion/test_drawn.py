@@ -18,7 +18,7 @@ from pipeline.degrade import SEVERITIES, labels_for
 from pipeline.embedders.hashing import HashingEmbedder, HashingSettings
 from pipeline.events import Caption, Event
 from pipeline.store import Store
-from pipeline.tasks import load_task
+from pipeline.task_file import load_task
 
 MODALITIES = ("visible", "infrared")
 TASK = load_task("ivf")

@@ -26,7 +26,7 @@ from pipeline.errors import InputError, StoreError
 from pipeline.images import read_image
 from pipeline.sources import find_source
 from pipeline.store import Store
-from pipeline.tasks import load_task
+from pipeline.task_file import load_task
 
 
 def recipe(*settings: str) -> Recipe:

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.captioners.base import CaptionRequest
 from pipeline.captioners.server import ServerCaptioner, ServerSettings
 from pipeline.images import Picture
-from pipeline.tasks import load_task
+from pipeline.task_file import load_task
 
 TASK = load_task("ivf")
 ANSWER = {

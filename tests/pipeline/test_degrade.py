@@ -11,7 +11,7 @@ from pipeline.canvas import clouds
 from pipeline.degrade import DEGRADATIONS, degrade, labels_for, shifted
 from pipeline.errors import InputError
 from pipeline.events import SEVERITIES
-from pipeline.tasks import load_task
+from pipeline.task_file import load_task
 
 Image = NDArray[np.float32]
 

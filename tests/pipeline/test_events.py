@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.answers import parse_caption
 from pipeline.events import Event, by_severity, caption_text, failed_caption
-from pipeline.tasks import load_task
+from pipeline.task_file import load_task
 
 IVF = load_task("ivf")
 ANSWER = {

@@ -11,7 +11,7 @@ import yaml
 from pipeline import manifest as module
 from pipeline.errors import ManifestError
 from pipeline.manifest import load_manifest, manifest_names, members_digest, parse_manifest
-from pipeline.tasks import task_names
+from pipeline.task_file import task_names
 
 NAMES = {
     "msrs", "m3fd", "roadscene", "tno", "llvip", "harvard-ct-mri", "harvard-pet-mri", "harvard-spect-mri", "synthetic",

@@ -16,7 +16,7 @@ from pipeline.captioners.readings import read_pixels
 from pipeline.degrade import DEGRADATIONS, degrade
 from pipeline.events import Caption
 from pipeline.images import Picture, read_image
-from pipeline.tasks import load_task
+from pipeline.task_file import load_task
 
 IVF = load_task("ivf")
 RANK = {"slight": 1, "moderate": 2, "severe": 3}

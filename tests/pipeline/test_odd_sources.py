@@ -18,7 +18,7 @@ from pipeline.errors import FingerprintMismatch, InputError, TooManyFailures
 from pipeline.images import Picture
 from pipeline.job import Job, JobSpec
 from pipeline.store import Store
-from pipeline.tasks import load_task
+from pipeline.task_file import load_task
 from pipeline.verify import verify
 from stores import caption, contents
 

@@ -11,7 +11,7 @@ import pytest
 from pipeline.captioners.base import CaptionRequest
 from pipeline.captioners.checkpoint import find_checkpoint
 from pipeline.errors import InputError, WeightsError
-from pipeline.tasks import load_task
+from pipeline.task_file import load_task
 from tiny_qwen import BUDGET, build_tiny_qwen
 
 TASK = load_task("ivf")

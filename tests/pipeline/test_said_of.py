@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pipeline.answers import parse_caption
-from pipeline.tasks import load_task
+from pipeline.task_file import load_task
 
 IVF = load_task("ivf")
 

@@ -50,7 +50,7 @@ def test_a_changed_task_is_refused(
     tmp_path: Path, draw_pairs: Any, monkeypatch: pytest.MonkeyPatch, old: str, new: str, field: str
 ) -> None:
     import pipeline.job
-    from pipeline.tasks import parse_task
+    from pipeline.task_file import parse_task
 
     folders = draw_pairs(4)
     caption(tmp_path / "s", folders)

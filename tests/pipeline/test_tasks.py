@@ -7,7 +7,8 @@ import json
 import pytest
 
 from pipeline.errors import ManifestError
-from pipeline.tasks import LossWeights, Task, load_task, parse_task
+from pipeline.task_file import load_task, parse_task
+from pipeline.tasks import LossWeights, Task
 
 # intensity, consistency, gradient, ssim, colour: the method's table
 WEIGHTS = {

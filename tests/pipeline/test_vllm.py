@@ -32,7 +32,7 @@ from pipeline.events import Caption
 from pipeline.images import Picture
 from pipeline.sources import find_source
 from pipeline.store import Store
-from pipeline.tasks import load_task
+from pipeline.task_file import load_task
 from pipeline.verify import verify
 from tiny_qwen import BUDGET
 
