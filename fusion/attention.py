@@ -118,8 +118,8 @@ class SpatialAttention(nn.Module):
         self.heads, self.head_width = heads, head_width
         inner = heads * head_width
         self.to_qkv = nn.Conv2d(width, 3 * inner, 1, bias=False)
-        self.relative_height = nn.Parameter(torch.randn(2 * REACH - 1, head_width) * head_width**-0.5)
-        self.relative_width = nn.Parameter(torch.randn(2 * REACH - 1, head_width) * head_width**-0.5)
+        self.relative_height = nn.Parameter(_normal(2 * REACH - 1, head_width) * head_width**-0.5)
+        self.relative_width = nn.Parameter(_normal(2 * REACH - 1, head_width) * head_width**-0.5)
         self.out = nn.Conv2d(inner, width, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -160,3 +160,8 @@ def pointwise(x: Tensor, weight: Tensor, name: str = "") -> Tensor:
 def depthwise(x: Tensor, kernel: Tensor) -> Tensor:
     """Depthwise 3×3 convolution with zero padding of (N, H, W, C) by (C, 1, 3, 3)."""
     return functional.conv2d(x.permute(0, 3, 1, 2), kernel, padding=1, groups=len(kernel)).permute(0, 2, 3, 1)
+
+
+def _normal(*shape: int) -> Tensor:
+    """Standard normal numbers, in memory even where a network is only measured ("meta"): there they load a compiler."""
+    return torch.randn(*shape, device="cpu")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from fusion.catalog import build_network, config_as_dict, config_from_dict
+from fusion.catalog import Config, build_network, config_as_dict, config_from_dict
 from pipeline.atomic import encoded, write_together
 from pipeline.errors import WeightsError, closest
 
@@ -87,8 +87,8 @@ def load_weights(source: str | Path, wanted: Revision | None = None) -> Weights:
     sha256 = hashlib.sha256(content).hexdigest()
     if config.get("sha256") != sha256:
         raise WeightsError(f"{path}: its SHA-256 is {sha256[:12]}…, {CONFIG} says {str(config.get('sha256'))[:12]}…")
-    network, tensors = build_network(config_from_dict(config)), _tensors(content, path)
-    _fill(network, tensors, path)
+    tensors = _tensors(content, path)
+    network = _network(config_from_dict(config), tensors, path)
     half = any(value.dtype == torch.float16 for value in tensors.values())
     card = (folder / CARD).read_text(encoding="utf-8", errors="replace") if (folder / CARD).is_file() else ""
     return Weights(name=str(source), network=network.eval(), config=config, sha256=sha256, card=card, half=half)
@@ -155,8 +155,17 @@ def _tensors(content: bytes, path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _fill(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    wanted = network.state_dict()
+def _network(wanted: Config, tensors: dict[str, Tensor], path: Path) -> nn.Module:
+    """The network of these tensors, which are looked at before any memory is taken for it."""
+    with torch.device("meta"):
+        _check_tensors(tensors, build_network(wanted).state_dict(), path)
+    network = build_network(wanted)
+    network.load_state_dict({name: value.to(torch.float32) for name, value in tensors.items()})
+    return network
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
+    """Raises WeightsError for tensors of other names or shapes, and for numbers that are not finite."""
     missing, unknown = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     if missing or unknown:
         raise WeightsError(f"{path}: tensors do not fit the network: missing {missing[:3]}, unknown {unknown[:3]}")
@@ -167,4 +176,3 @@ def _fill(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
             raise WeightsError(
                 f"{path}: {name} holds numbers that are not finite; its training went wrong, or it is damaged"
             )
-    network.load_state_dict({name: value.to(torch.float32) for name, value in tensors.items()})

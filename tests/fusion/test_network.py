@@ -214,6 +214,10 @@ def test_weights_survive_a_round_trip(tmp_path: Path) -> None:
             lambda folder: edit(folder, config={"refinement": 10**7}),
             "setting refinement: 10000000, expected int, 0 to 1024",
         ),
+        (  # each setting is in its range, and together they are thousands of gigabytes
+            lambda folder: edit(folder, config={"width": 1024, "expansion": 1024, "refinement": 1, "text_width": None}),
+            r"visible_encoder\.\S+ is \(.*\), expected \(",
+        ),
         (lambda folder: edit(folder, config={"width": 8, "expansion": float("nan")}), "setting expansion: nan"),
         (
             lambda folder: edit(folder, config={"width": 8, "expansion": 0.1}),
