@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from fusion.benchmark import BenchSet
 from fusion.detection import MSRS_CLASSES, Box, Detector, average_precision, check_labels, load_detector, read_folder
 from fusion.image_memory import fuse_once
@@ -19,7 +17,7 @@ from fusion.tables import number
 from fusion.targets import labels_beside
 from pipeline.console import progress
 from pipeline.errors import InputError, MissingPackage
-from pipeline.images import probe_image, read_image
+from pipeline.images import probe_image, read_numbers
 from pipeline.pairs import Pair, read_pair
 from pipeline.words import shown
 
@@ -202,11 +200,11 @@ def check_sizes(labels: Path, sizes: Mapping[str, tuple[int, int]]) -> None:
 
 
 def read_mask(path: Path) -> Pixels:
-    """(H, W) uint8 class numbers; InputError for a picture of another kind."""
-    pixels = read_image(path).pixels
-    if pixels.ndim != 2 or pixels.dtype != np.uint8:
-        raise InputError(f"{path}: not a one-channel 8-bit mask of class numbers")
-    return pixels.astype(np.uint8)
+    """(H, W) uint8 class numbers: grey levels, or the numbers behind a palette's colours; InputError for another picture."""
+    numbers = read_numbers(path)
+    if numbers is None:
+        raise InputError(f"{path}: not a mask of class numbers (grey of 1 or 8 bits, or a palette)")
+    return numbers
 
 
 def fused_images(bench: BenchSet, method: Method, out: Path, doing: str) -> Iterator[tuple[Pair, Pixels]]:

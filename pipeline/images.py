@@ -185,6 +185,15 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> Picture:
         return picture_of(image, label)
 
 
+def read_numbers(path: Path) -> NDArray[np.uint8] | None:
+    """(H, W) what an image holds of a bit or a byte a pixel: grey levels, or places in its palette; None for any other kind.
+
+    Raises ImageError as ``read_image`` does.
+    """
+    with _opened(path, None) as image, _undamaged(str(path)):
+        return np.asarray(_upright(image)).astype(np.uint8) if image.mode in ("1", "L", "P") else None
+
+
 def has_pages(image: Image.Image) -> bool:
     """Whether it is animated or has several pages. Behind a phone's photo (MPO) come previews and maps, no pages."""
     return getattr(image, "n_frames", 1) > 1 and image.format != "MPO"

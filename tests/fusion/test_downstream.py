@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fusion.boxes import target_boxes
 from fusion.detection import Box, average_precision, load_detector, read_boxes, read_folder
+from fusion.downstream import read_mask
 from fusion.segmentation import load_segmenter, mean_iou
 from pipeline.errors import InputError
 
@@ -121,6 +123,29 @@ def test_masks_that_do_not_fit_are_refused() -> None:
         mean_iou([(label, np.zeros((5, 4), dtype=np.uint8))], ("road",))
     with pytest.raises(InputError, match="class 3"):
         mean_iou([(label, label + 3)], ("road", "car"))
+
+
+@pytest.mark.parametrize("colours", [4, 256])
+def test_a_mask_with_a_palette_holds_the_numbers_behind_its_colours(tmp_path: Path, colours: int) -> None:
+    """As PASCAL VOC keeps its masks: the colours are for looking at."""
+    numbers = (np.arange(24).reshape(4, 6) * 10 % colours).astype(np.uint8)
+    mask = Image.fromarray(numbers)
+    mask.putpalette(np.random.default_rng(0).integers(0, 256, 3 * colours, dtype=np.uint8).tobytes())
+    assert mask.mode == "P"
+    mask.save(tmp_path / "a.png", transparency=0)
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), numbers)
+
+
+def test_a_mask_of_one_bit_has_the_classes_0_and_1(tmp_path: Path) -> None:
+    Image.fromarray(np.eye(4, dtype=bool)).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), np.eye(4, dtype=np.uint8))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16"])
+def test_a_picture_is_no_mask(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (6, 4)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: not a mask of class numbers"):
+        read_mask(tmp_path / "a.png")
 
 
 def test_a_tiny_random_detector_gives_boxes_inside_its_classes(tmp_path: Path) -> None:
