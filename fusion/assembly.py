@@ -12,7 +12,7 @@ import torch
 from fusion.beginning import begin, ignore_text
 from fusion.blocks import Block
 from fusion.catalog import Config, build_network, config_from_dict, network_entry
-from fusion.distillation import Distillation, check_text_width
+from fusion.distillation import Distillation
 from fusion.edge import EdgeConfig
 from fusion.loss_terms import DISTILLATION_TERMS, PRIOR_TERM
 from fusion.network import NetworkConfig
@@ -20,6 +20,7 @@ from fusion.objective import Objective
 from fusion.reader import Pairs
 from fusion.recipe import Recipe
 from fusion.run import BEST_SO_FAR, Origin
+from fusion.text_space import check_mixed, check_reads, text_width
 from fusion.weights import Weights, load_weights, recipe_of
 from pipeline.console import note
 from pipeline.errors import InputError, ManifestError, MissingPackage, TrainingError, closest
@@ -104,8 +105,13 @@ def recorded_weights(origin: Origin) -> Given:
     return Given(start=start, teachers=tuple(_recorded(saved, "the teacher's weights") for saved in origin.teachers))
 
 
-def build_objective(recipe: Recipe, given: Given, pairs: Pairs) -> Objective:
-    """The network of the recipe, with fresh weights or those given, and its teachers if it has any."""
+def build_objective(recipe: Recipe, given: Given, stores: Sequence[Pairs]) -> Objective:
+    """The network of the recipe, with fresh weights or those given, and its teachers if it has any.
+
+    Raises InputError for stores whose texts do not go together, WeightsError for a teacher that reads others, and
+    ManifestError for a loss without a term.
+    """
+    pairs = stores[0]
     config = network_entry(recipe.network).config
     reads = recipe.text and config.text_width is not None
     config = replace(config, text_width=pairs.text_width if reads else None)
@@ -118,13 +124,15 @@ def build_objective(recipe: Recipe, given: Given, pairs: Pairs) -> Objective:
         begin(network)
     factors = recipe.factors()
     reading = _reading(config, pairs.text_width) if PRIOR_TERM in factors else None
+    read = reads or reading is not None or any(text_width(teacher) for teacher in given.teachers)
+    check_mixed(stores, recipe.prior, read=read)
+    for teacher in given.teachers:
+        check_reads(teacher, pairs.shelf.fingerprint(recipe.prior)["embedder"], pairs.shelf.name)
     if not given.teachers:
         alone = {name: value for name, value in factors.items() if name not in DISTILLATION_TERMS}
         if not alone:
             raise ManifestError(f"recipe {recipe.name}: all terms of its loss come from a teacher, and there is none")
         return Objective(network, alone, reading=reading)
-    for teacher in given.teachers:
-        check_text_width(teacher.network, pairs.text_width, pairs.shelf.name, teacher.name)
     teachers = [teacher.network for teacher in given.teachers]
     return Objective(network, factors, Distillation(teachers, network, features="features" in factors), reading)
 
@@ -157,16 +165,6 @@ def _begin_with(network: torch.nn.Module, ours: Config, weights: Weights) -> Non
     network.load_state_dict(weights.network.state_dict(), strict=not learns_to_read)
     if learns_to_read:
         ignore_text(network)
-
-
-def check_widths(stores: Sequence[Pairs]) -> None:
-    """Raise InputError when mixed stores hold text embeddings of different widths."""
-    for pairs in stores[1:]:
-        if pairs.text_width != stores[0].text_width:
-            raise InputError(
-                f"{stores[0].shelf.name} holds text embeddings of width {stores[0].text_width}, {pairs.shelf.name} of "
-                f"width {pairs.text_width}; stores that are mixed need the same embedder"
-            )
 
 
 def compile_network(network: torch.nn.Module) -> None:

@@ -29,11 +29,13 @@ from fusion.score import Scores, convention_named, known_names, one_thread
 from fusion.score_memory import ScoreMemory
 from fusion.scoring import workers_on
 from fusion.targets import TARGET_NAMES, boxes_of
+from fusion.text_space import check_reads
 from fusion.weights import CONFIG
 from pipeline.console import note, progress
 from pipeline.errors import InputError
 from pipeline.manifest import Manifest
 from pipeline.pairs import Pair, evenly_spaced, find_pairs, read_pair
+from pipeline.store import Store
 from pipeline.words import counted
 
 LONGEST_NAME = 200  # bytes
@@ -116,7 +118,7 @@ def _usual_networks(manifest: Manifest, runs: Path, device: str) -> dict[str, st
 def _network(name: str, source: str, device: str, store: Path, pairs: Sequence[Pair]) -> NetworkMethod:
     """A network with its weights; a teacher with the texts of ``store``, in the prior it was trained with.
 
-    Raises InputError where there are none.
+    Raises InputError where there are none, and WeightsError where they are of another embedder.
     """
     method = NetworkMethod(name, source, device=device)
     if method.takes_text:
@@ -125,7 +127,9 @@ def _network(name: str, source: str, device: str, store: Path, pairs: Sequence[P
                 f"{name}: this network reads a text on each pair, and there is no store {store}; make it with "
                 f"`fusioncli caption --dataset {store.name}`, or name the folder of stores with --stores"
             )
-        method.give_texts(stored_texts(store, method.prior), f"{store}, prior {method.prior}", pairs)
+        texts = f"{store}, prior {method.prior}"
+        check_reads(method.weights, Store.open(store).fingerprint(method.prior)["embedder"], texts)
+        method.give_texts(stored_texts(store, method.prior), texts, pairs)
     return method
 
 

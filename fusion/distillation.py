@@ -81,13 +81,3 @@ def feature_distance(taps: list[Tensor], adapted: list[Tensor]) -> Tensor:
             scale = goal.detach().abs().mean(dim=(1, 2, 3)) + 1e-6
             distances.append((tap - goal).abs().mean(dim=(1, 2, 3)) / scale)
     return torch.stack(distances).mean(dim=0)
-
-
-def check_text_width(teacher: nn.Module, store_width: int, store: str, source: str) -> None:
-    """Raise WeightsError when the teacher reads text embeddings of another width than the store holds."""
-    width = getattr(getattr(teacher, "config", None), "text_width", None)
-    if width is not None and width != store_width:
-        raise WeightsError(
-            f"{source}: this teacher reads text embeddings of width {width}, but {store} holds width {store_width}; "
-            "distil from the store it was trained on, or caption again with the same embedder"
-        )

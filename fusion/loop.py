@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fusion.assembly import Given, build_objective, check_widths, compile_network, make_accelerator
+from fusion.assembly import Given, build_objective, compile_network, make_accelerator
 from fusion.averaging import Average
 from fusion.batch import Batch
 from fusion.checkpoints import Checkpoint, fill, optimizer_tensors, restore_optimizer, save_checkpoint
@@ -79,8 +79,7 @@ class Loop:
         opened = [open_pairs(store, recipe, cache, number) for number, store in enumerate(stores)]
         self.held = [held for _, held in opened]
         self.training = without([training for training, _ in opened], self.held)
-        check_widths(self.training)
-        self.objective = build_objective(recipe, given, self.training[0])
+        self.objective = build_objective(recipe, given, self.training)
         self.network = self.objective.network
         self.average = Average(self.network, recipe.ema)
         self._prepare(checkpoint)

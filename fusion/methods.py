@@ -169,7 +169,7 @@ class NetworkMethod:
     def give_texts(self, texts: Mapping[tuple[str, str], Tensor], source: str, pairs: Sequence[Pair]) -> None:
         """Condition on ``texts``, embeddings by the digests of a pair's files, from the store ``source``.
 
-        Raises InputError where it lacks one of ``pairs`` or has embeddings of another width than the network's.
+        Raises InputError where it lacks one of ``pairs``.
         """
         digests = {pair.stem: (file_digest(pair.first), file_digest(pair.second)) for pair in pairs}
         lacking = [stem for stem, files in digests.items() if files not in texts]
@@ -179,11 +179,6 @@ class NetworkMethod:
                 "the split that is benchmarked, or name another folder of stores with --stores"
             )
         used = torch.stack([texts[files] for files in digests.values()])
-        if used.shape[1] != self.text_width:
-            raise InputError(
-                f"{self.name}: takes texts of width {self.text_width}, {source} holds width {used.shape[1]}; caption again with the "
-                "embedder that the network was trained with"
-            )
         self.texts = texts
         self.text_source = f"{source}, SHA-256 {hashlib.sha256(used.numpy().tobytes()).hexdigest()[:16]}"
 

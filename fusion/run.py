@@ -67,6 +67,7 @@ def describe_store(store: Store, prior: str) -> dict[str, Any]:
         "dataset": store.header.dataset,
         "task": store.header.task,
         "prior": prior,
+        "embedder": store.fingerprint(prior)["embedder"],
         "content": content.hexdigest(),
         "digest": store.digest(),
     }

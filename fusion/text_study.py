@@ -20,6 +20,7 @@ from fusion.augment import Bytes, as_planes, generator
 from fusion.methods import NetworkMethod, as_pixels
 from fusion.score import score
 from fusion.text_findings import CLEAN, Condition, Finding
+from fusion.text_space import check_reads
 from fusion.tiling import run
 from pipeline.degrade import degrade, labels_for
 from pipeline.embedders.hashing import HashingEmbedder, HashingSettings
@@ -132,7 +133,7 @@ def study(
     Pairs of ``known`` findings are not scored again; of those only the cases that are ``wanted`` are fused, to be looked at.
 
     Raises InputError for a prior whose embedder is not the hashing one (the texts of drawn degradations are embedded
-    here, without a model), and for an arm that reads texts of another width.
+    here, without a model), and WeightsError for an arm that reads texts of another.
     """
     fingerprint = store.fingerprint(prior).get("embedder", {})
     if fingerprint.get("name") != HashingEmbedder.name:
@@ -143,11 +144,8 @@ def study(
     width = int(fingerprint["width"])
     embedder = HashingEmbedder(HashingSettings(width=width))
     for arm in arms:
-        if arm.text != "none" and arm.method.text_width != width:
-            raise InputError(
-                f"{arm.name}: takes texts of width {arm.method.text_width}, the prior {prior!r} of {store.name} holds width "
-                f"{width}; name the prior that the network was trained with by --prior"
-            )
+        if arm.text != "none":
+            check_reads(arm.method.weights, fingerprint, f"the prior {prior!r} of {store.name}")
 
     def embed(caption: Caption) -> Tensor:
         return torch.from_numpy(embedder.embed([embedder.fit(caption).text]))

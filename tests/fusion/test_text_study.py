@@ -23,7 +23,7 @@ from fusion.text_sheet import Album
 from fusion.text_study import Arm, cases, conditions, draw, study
 from fusion.weights import save_weights
 from pipeline.embedders.hashing import HashingEmbedder, HashingSettings
-from pipeline.errors import InputError
+from pipeline.errors import InputError, WeightsError
 from pipeline.events import caption_text
 from pipeline.images import read_image
 from pipeline.store import Store
@@ -167,7 +167,7 @@ def test_fewer_degradations_are_drawn_as_all_of_them_are(opened: Store) -> None:
 def test_an_arm_of_another_text_width_is_one_sentence(opened: Store, tmp_path: Path) -> None:
     save_weights(tmp_path / "wide", EdgeNetwork(EdgeConfig(**SMALL, text_width=48)), "card", {})
     every = cases(opened, conditions(MODALITIES, ["low_light"]), "text", "train", 2)
-    with pytest.raises(InputError, match=r"told: takes texts of width 48, the prior 'text' of .* by --prior"):
+    with pytest.raises(WeightsError, match=r"width 48, but the prior 'text' of .* holds width 512"):
         study(opened, [arm("told", tmp_path / "wide", "true")], every)
 
 
