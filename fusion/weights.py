@@ -169,9 +169,10 @@ def _check_tensors(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], 
     missing, unknown = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     if missing or unknown:
         raise WeightsError(f"{path}: tensors do not fit the network: missing {missing[:3]}, unknown {unknown[:3]}")
-    for name, value in tensors.items():
-        if value.shape != wanted[name].shape:
-            raise WeightsError(f"{path}: {name} is {tuple(value.shape)}, expected {tuple(wanted[name].shape)}")
+    for name, expected in wanted.items():
+        value = tensors[name]
+        if value.shape != expected.shape:
+            raise WeightsError(f"{path}: {name} is {tuple(value.shape)}, expected {tuple(expected.shape)}")
         if not torch.isfinite(value).all():
             raise WeightsError(
                 f"{path}: {name} holds numbers that are not finite; its training went wrong, or it is damaged"
